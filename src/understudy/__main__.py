@@ -1,0 +1,5 @@
+"""`python -m understudy` is `understudy`."""
+
+from understudy.cli.main import main
+
+main()
