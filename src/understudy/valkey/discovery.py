@@ -1,0 +1,128 @@
+"""Ask servers how they are arranged: one view of the topology, in any mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from understudy.errors import NotAuthorisedError, NotFoundError, UnreachableError
+from understudy.valkey.target import Address, Mode, Target
+from understudy.valkey.topology import Topology
+from understudy.valkey.wire import Reply, ReplyError, ServerSaidError, Wire
+
+Open = Callable[[Address], Wire]
+
+
+def pairs(reply: Reply) -> dict[str, str]:
+    """Return a flat RESP2 array `[name, value, …]` as a dict of text."""
+    words = [word.decode() if isinstance(word, bytes) else str(word) for word in reply]
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+def info(wire: Wire, section: str = "server") -> dict[str, str]:
+    """Return one section of INFO as a dict of text."""
+    lines = wire.call("INFO", section).decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
+
+
+def server_version(wire: Wire) -> tuple[str, str]:
+    """Return the server's name and version, as `("valkey", "9.1.2")` or `("redis", "7.0.15")`."""
+    facts = info(wire)
+    if version := facts.get("valkey_version"):
+        return "valkey", version
+    return "redis", facts.get("redis_version", "unknown")
+
+
+def detect_mode(target: Target) -> Mode:
+    """Ask the first seed that answers what it is; one that does not know INFO is a proxy, hence `enterprise`."""
+    with _first(target.seeds, lambda address: Wire(address, target)) as wire:
+        try:
+            kind = info(wire).get("redis_mode", "standalone")
+        except ServerSaidError:
+            return Mode.ENTERPRISE
+    return {"cluster": Mode.OSS_CLUSTER, "sentinel": Mode.SENTINEL}.get(kind, Mode.STANDALONE)
+
+
+def discover(target: Target, known: Iterable[Address] = ()) -> Topology:
+    """Return the arrangement behind a target whose mode is known.
+
+    Seeds are always asked first, then every node seen before: a seed is never forgotten, so that a stable
+    endpoint still finds the way after all nodes behind it were replaced (see FACTS: idle clients).
+
+    Raises:
+        UnreachableError: nobody answered.
+        NotAuthorisedError: somebody answered and refused us.
+    """
+    addresses = tuple(dict.fromkeys((*target.seeds, *known)))
+    if target.mode is Mode.SENTINEL:
+        return _from_sentinels(target)
+    if target.mode is Mode.OSS_CLUSTER:
+        return _from_cluster(target, addresses)
+    if target.mode is Mode.AUTO:
+        raise ValueError("detect the mode first")
+    return Topology.from_single(target.seeds[0], target.mode)
+
+
+def _first(addresses: Iterable[Address], open_wire: Open) -> Wire:
+    reasons: list[str] = []
+    hint = ""
+    for address in addresses:
+        try:
+            return open_wire(address)
+        except UnreachableError as error:
+            reasons.append(f"{address} ({error.why})")
+            hint = hint or error.hint
+    raise UnreachableError("looking for a server", f"none answered: {', '.join(reasons)}", hint)
+
+
+def _from_sentinels(target: Target) -> Topology:
+    seen: list[Exception] = []
+    sentinels = Target(target.seeds, Mode.SENTINEL, None, target.sentinel_password, target.tls)
+    for address in target.seeds:
+        try:
+            with Wire(address, sentinels) as wire:
+                primary = wire.call("SENTINEL", "MASTER", target.service)
+                replicas = wire.call("SENTINEL", "REPLICAS", target.service)
+        except (UnreachableError, NotAuthorisedError, ServerSaidError) as error:
+            seen.append(error)
+            continue
+        return Topology.from_sentinel(pairs(primary), map(pairs, replicas))
+    for error in seen:
+        if isinstance(error, NotAuthorisedError):
+            raise error
+        if isinstance(error, ServerSaidError):
+            raise NotFoundError(
+                f"asking {target} for the service {target.service!r}", error.why, "Name it with ?service=NAME."
+            ) from error
+    raise UnreachableError("looking for a sentinel", f"none answered: {target}", "Are the sentinels up?")
+
+
+def _from_cluster(target: Target, addresses: tuple[Address, ...]) -> Topology:
+    """Take the first view of a cluster that calls itself ok; failing that, the first view at all."""
+    fallback: Topology | None = None
+    denied: NotAuthorisedError | None = None
+    reasons: list[str] = []
+    for address in addresses:
+        try:
+            with Wire(address, target) as wire:
+                state, nodes = wire.pipeline([("CLUSTER", "INFO"), ("CLUSTER", "NODES")])
+        except UnreachableError as error:
+            reasons.append(f"{address} ({error.why})")
+            continue
+        except NotAuthorisedError as error:
+            denied = error
+            continue
+        if isinstance(nodes, ReplyError):
+            reasons.append(f"{address} ({nodes})")
+            continue
+        view = Topology.from_cluster_nodes(nodes.decode(), address)
+        if not isinstance(state, ReplyError) and b"cluster_state:ok" in state and not view.missing_slots:
+            return view
+        fallback = fallback or view
+    if fallback:
+        return fallback
+    if denied:
+        raise denied
+    raise UnreachableError(
+        "looking for the cluster", f"no node answered: {', '.join(reasons)}",
+        "Is it up, and are REDIS_NODES right? `understudy status` lists the labs of this machine.",
+    )  # fmt: skip

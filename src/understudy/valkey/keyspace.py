@@ -1,0 +1,224 @@
+"""List the names of keys, completely, while the cluster changes.
+
+In a cluster the unit is the slot. `CLUSTER GETKEYSINSLOT` lists a slot in one atomic step; if its owner was the
+same before and after (same node, same configuration epoch, slot neither coming nor going), the list is exact.
+A slot on its way from S to T is listed at S first and then at T: keys only travel from S to T, so a key that
+S no longer had is at T by then. SCAN gives no such promise across nodes and is the second choice: for one huge
+slot, and for services that do not offer GETKEYSINSLOT; there too the owner must have stood still.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from understudy.errors import IncompleteError, NotAuthorisedError, UnreachableError
+from understudy.valkey.router import Router
+from understudy.valkey.slots import as_ranges, key_slot
+from understudy.valkey.target import Address
+from understudy.valkey.topology import Shard, Topology
+from understudy.valkey.wire import Command, Reply, ReplyError, ServerSaidError
+
+KEYS_A_BATCH = 20_000  # names held at once, give or take one slot
+HUGE_SLOT_KEYS = 100_000  # more than this in one slot is scanned, not listed: the server would stand still
+_SLOTS_A_LOOK = 512
+_SCAN_COUNT = 1000
+_PATIENCE_S = 60.0
+
+Batch = list[bytes]
+
+
+def list_slots(router: Router, slots: Iterable[int], match: re.Pattern[bytes] | None = None) -> Iterator[Batch]:
+    """Yield the names of all keys in these slots, in batches of about `KEYS_A_BATCH`.
+
+    Every key that exists throughout is yielded; once, unless a huge slot had to be scanned twice.
+
+    Raises:
+        IncompleteError: some slots never stood still, or nobody serves them; `items` names them.
+        UnreachableError: the cluster stayed away too long.
+    """
+    waiting = sorted(slots)
+    give_up_at = time.monotonic() + _PATIENCE_S
+    while waiting:
+        left: list[int] = []
+        for start in range(0, len(waiting), _SLOTS_A_LOOK):
+            left += yield from _list_some(router, waiting[start : start + _SLOTS_A_LOOK], match)
+        if len(left) < len(waiting):
+            give_up_at = time.monotonic() + _PATIENCE_S
+        elif time.monotonic() > give_up_at:
+            raise IncompleteError(
+                f"listing the keys of {len(left)} slot(s) on {router.target}",
+                f"nobody served them undisturbed for {_PATIENCE_S:.0f} s",
+                "Let the failover or the resharding end (CLUSTER NODES shows it), then run the backup again.",
+                as_ranges(left),
+            )
+        if left:
+            time.sleep(0.05)
+            _refresh(router)
+        waiting = left
+
+
+def _list_some(
+    router: Router, slots: Sequence[int], match: re.Pattern[bytes] | None
+) -> Iterator[Batch]:  # returns the slots left over
+    """Yield the keys of the slots that stand still; return the others."""
+    by_owner: dict[Address, list[int]] = {}
+    left: list[int] = []
+    shards = router.topology.by_slot()
+    moving = {slot for shard in router.topology.shards for slot, _ in shard.migrating}
+    for slot in slots:
+        owner = router.owner(slot)
+        if owner is None:
+            left.append(slot)
+        elif slot in moving:
+            yield from _list_moving(router, slot, shards[slot], match, left)
+        else:
+            by_owner.setdefault(owner, []).append(slot)
+    for address, owned in by_owner.items():
+        try:
+            yield from _list_owned(router, address, owned, match, left)
+        except UnreachableError:
+            router.drop(address)
+            left += owned
+    return left  # noqa: B901 - `yield from` hands it to the caller
+
+
+def _list_owned(
+    router: Router, address: Address, slots: list[int], match: re.Pattern[bytes] | None, left: list[int]
+) -> Iterator[Batch]:
+    wire = router.wire(address)
+    before = _own_view(router, address)
+    counts = wire.pipeline(("CLUSTER", "COUNTKEYSINSLOT", slot) for slot in slots)
+    if any(isinstance(count, ReplyError) for count in counts):
+        yield from _scan_owned(router, address, slots, match, left)
+        return
+    huge = [slot for slot, count in zip(slots, counts, strict=True) if count > HUGE_SLOT_KEYS]
+    group: list[int] = []
+    expected = 0
+    done: list[int] = []
+    for slot, count in zip(slots, counts, strict=True):
+        if count > HUGE_SLOT_KEYS:
+            continue
+        group.append(slot)
+        expected += count
+        if expected >= KEYS_A_BATCH:
+            before = yield from _list_group(router, address, group, before, match, left)
+            done += group
+            group, expected = [], 0
+    if group:
+        yield from _list_group(router, address, group, before, match, left)
+    if huge:
+        yield from _scan_owned(router, address, huge, match, left)
+
+
+def _list_group(
+    router: Router,
+    address: Address,
+    slots: list[int],
+    before: Shard | None,
+    match: re.Pattern[bytes] | None,
+    left: list[int],
+) -> Iterator[Batch]:  # returns the owner's view afterwards
+    most = HUGE_SLOT_KEYS * 2
+    lists = router.wire(address).pipeline(("CLUSTER", "GETKEYSINSLOT", slot, most) for slot in slots)
+    after = _own_view(router, address)
+    names: Batch = []
+    for slot, found in zip(slots, lists, strict=True):
+        if not _stood_still(slot, before, after) or isinstance(found, ReplyError) or len(found) >= most:
+            left.append(slot)
+        else:
+            names += found
+    yield _matching(names, match)
+    return after  # noqa: B901
+
+
+def _list_moving(
+    router: Router, slot: int, source: Shard, match: re.Pattern[bytes] | None, left: list[int]
+) -> Iterator[Batch]:
+    """List a slot that is on its way from `source` to another node: at the source first, then there."""
+    goal_id = dict(source.migrating)[slot]
+    goal = next((node for node in router.topology.nodes if node.node_id == goal_id), None)
+    if goal is None or source.primary is None:
+        left.append(slot)
+        return
+    command: Command = ("CLUSTER", "GETKEYSINSLOT", slot, HUGE_SLOT_KEYS * 2)
+    places = (source.primary.address, goal.address)
+    try:
+        found = [router.wire(place).call(*command) for place in places]
+        now = _own_view(router, source.primary.address)
+    except (UnreachableError, ServerSaidError):
+        left.append(slot)
+        return
+    still_leaving = now is not None and slot in now.slots and dict(now.migrating).get(slot) == goal_id
+    gone = now is not None and slot not in now.slots
+    if not (still_leaving or gone) or any(len(names) >= HUGE_SLOT_KEYS * 2 for names in found):
+        left.append(slot)
+        return
+    yield _matching(list(dict.fromkeys([*found[0], *found[1]])), match)
+
+
+def _scan_owned(
+    router: Router, address: Address, slots: Iterable[int], match: re.Pattern[bytes] | None, left: list[int]
+) -> Iterator[Batch]:
+    wanted = set(slots)
+    before = _own_view(router, address)
+    for names in scan(router, address, None):
+        yield _matching([name for name in names if key_slot(name) in wanted], match)
+    after = _own_view(router, address)
+    left += [slot for slot in sorted(wanted) if not _stood_still(slot, before, after)]
+
+
+def _own_view(router: Router, address: Address) -> Shard | None:
+    """Return a node's own account of itself, or None when it is no primary (any more)."""
+    text = router.wire(address).call("CLUSTER", "NODES").decode()
+    myself = "\n".join(line for line in text.splitlines() if "myself" in line.split(" ", 3)[2])
+    shards = Topology.from_cluster_nodes(myself, address).shards
+    return shards[0] if shards and shards[0].primary else None
+
+
+def _stood_still(slot: int, before: Shard | None, after: Shard | None) -> bool:
+    """Tell whether a slot was served by the same node, in the same epoch, neither coming nor going."""
+    if before is None or after is None or before.primary is None or after.primary is None:
+        return False
+    same = (before.primary.node_id, before.primary.epoch) == (after.primary.node_id, after.primary.epoch)
+    views = (before, after)
+    settled = all(slot in view.slots and slot not in dict(view.migrating) for view in views)
+    return same and settled
+
+
+def scan(router: Router, address: Address, match: str | None) -> Iterator[Batch]:
+    """Yield names from one SCAN of one node (and the target's database), a page at a time.
+
+    The server may name a key twice when its table is resized meanwhile.
+
+    Raises:
+        UnreachableError: the connection broke; the cursor is worth nothing on another server.
+    """
+    wire = router.wire(address)
+    pattern = ("MATCH", match) if match else ()
+    cursor: bytes | int = 0
+    while True:
+        cursor, names = _page(wire.call("SCAN", cursor, *pattern, "COUNT", _SCAN_COUNT))
+        if names:
+            yield names
+        if cursor == b"0":
+            return
+
+
+def _page(reply: Reply) -> tuple[bytes, Batch]:
+    cursor, names = reply
+    return cursor, list(names)
+
+
+def _matching(names: Batch, match: re.Pattern[bytes] | None) -> Batch:
+    return [name for name in names if match.fullmatch(name)] if match else names
+
+
+def _refresh(router: Router) -> None:
+    try:
+        router.refresh()
+    except NotAuthorisedError:
+        raise
+    except UnreachableError:
+        pass  # the caller's deadline decides how long
