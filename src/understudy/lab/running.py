@@ -1,0 +1,244 @@
+"""A lab: a layout running for real, and what one can do to its servers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from understudy.errors import NotFoundError
+from understudy.lab import certificates, guardian, server
+from understudy.lab.deadline import Deadline
+from understudy.lab.layout import HOST, Layout, Options, of_kind
+from understudy.lab.layouts import find_layout
+from understudy.lab.layouts.cluster import knows, meet
+from understudy.lab.layouts.common import answers, linked
+from understudy.lab.server import LabNode
+from understudy.lab.servers.valkey import find_binary
+from understudy.lab.talk import ask
+from understudy.valkey.target import Address, Mode, Target, Tls
+
+UP_WITHIN_S = 30.0
+_ENDS_GENTLY_S = 15.0
+
+
+class Lab:
+    """A running lab. Its nodes are numbered as they were started: `node-1`, `sentinel-1`, `proxy`.
+
+    `record` is told the nodes whenever a process is started, before the process does anything.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: Options,
+        directory: Path,
+        record: Callable[[tuple[LabNode, ...]], None],
+        nodes: tuple[LabNode, ...] = (),
+    ) -> None:
+        self.name = name
+        self.options = options
+        self.directory = directory
+        self.nodes = nodes
+        self._record = record
+        self._arrangement: Layout = find_layout(options.layout)
+
+    @property
+    def layout(self) -> str:
+        """Return the layout's name."""
+        return self.options.layout
+
+    def bring_up(self, within_s: float = UP_WITHIN_S) -> None:
+        """Start every server and make them one usable stack.
+
+        Raises:
+            StartError: a server died, or the stack was not usable in time.
+        """
+        deadline = Deadline(within_s)
+        self.nodes = self._arrangement.plan(self.options, self.directory)
+        self._launch(self.nodes)
+        binary = find_binary(self.options.server)
+        data = of_kind(self.nodes, "valkey")
+        for node in data:
+            deadline.until(
+                f"starting {node.name}", lambda node=node: answers(node, self.options.password), [node]
+            )  # type: ignore[misc]
+        self._arrangement.form(self.nodes, self.options, binary, deadline)
+        self._arrangement.await_usable(self.nodes, self.options, deadline)
+        self._note(f"{self.layout} usable after {within_s - deadline.left_s:.2f} s on {binary}")
+
+    def heal(self, within_s: float = UP_WITHIN_S) -> list[LabNode]:
+        """Start again what died, let go on what was paused, wait until all is usable; return what was started."""
+        deadline = Deadline(within_s)
+        for node in self.nodes:
+            if node.state == "paused":
+                self.resume(node)
+        dead = [node for node in self.nodes if not node.alive]
+        if dead:
+            self._launch(dead)
+        self._arrangement.await_usable(self.nodes, self.options, deadline)
+        if dead:
+            self._note(f"started again: {', '.join(node.name for node in dead)}")
+        return dead
+
+    def target(self, mode: Mode | None = None) -> Target:
+        """Return how to reach the lab, in its own mode or another one.
+
+        The cluster behind an `enterprise` endpoint is reached with `Mode.OSS_CLUSTER`, without TLS.
+        """
+        mode = mode or self._arrangement.mode
+        password = self.options.password
+        behind = self.layout == "enterprise" and mode is Mode.OSS_CLUSTER
+        if behind or (mode is Mode.STANDALONE and self.layout == "sentinel"):
+            seeds = tuple(node.address for node in of_kind(self.nodes, "valkey"))
+        else:
+            seeds = self._arrangement.seeds(self.nodes)
+        authority = certificates.files_in(self.directory).authority
+        return Target(
+            seeds=seeds,
+            mode=mode,
+            password=password,
+            tls=Tls(ca_file=str(authority)) if self.options.tls and not behind else None,
+            sentinel_password=password if mode is Mode.SENTINEL else None,
+        )
+
+    def env(self, mode: Mode | None = None) -> dict[str, str]:
+        """Return the environment in which a program of the project (or yours) finds the lab."""
+        target = self.target(mode)
+        scheme = "rediss" if target.tls else "redis"
+        user = f":{quote(target.password, safe='')}@" if target.password is not None else ""
+        values = {
+            "REDIS_MODE": target.mode.value,
+            "REDIS_NODES": str(target),
+            "REDIS_URL": f"{scheme}://{user}{target}",
+        }
+        if target.password is not None:
+            values["REDIS_ACCESS_KEY"] = target.password
+        if target.tls and target.tls.ca_file:
+            values |= {"REDIS_TLS": "true", "REDIS_TLS_CA": target.tls.ca_file}
+        return values
+
+    def node(self, name: str | LabNode) -> LabNode:
+        """Return a node by its name or its port, as it is now.
+
+        Raises:
+            NotFoundError: no node is called so.
+        """
+        wanted = name.name if isinstance(name, LabNode) else name
+        for node in self.nodes:
+            if wanted in {node.name, str(node.address.port)}:
+                return node
+        raise NotFoundError(
+            f"looking for the node {wanted!r} of the lab {self.name}",
+            "there is none of that name",
+            f"One of: {', '.join(node.name for node in self.nodes)}.",
+        )
+
+    def kill(self, node: str | LabNode) -> None:
+        """End a node's process at once, as `kill -9` does, and wait until it is gone."""
+        server.stop([self.node(node)])
+
+    def pause(self, node: str | LabNode) -> None:
+        """Stop a node's process without ending it (SIGSTOP): connections stay open and nothing answers."""
+        self._signal(node, signal.SIGSTOP)
+
+    def resume(self, node: str | LabNode) -> None:
+        """Let a paused process go on."""
+        self._signal(node, signal.SIGCONT)
+
+    def start(self, node: str | LabNode, within_s: float = UP_WITHIN_S) -> LabNode:
+        """Start a node that died again, with its port and its data, and wait until it answers.
+
+        Returns the node with its new process; one that lives is returned as it is.
+        """
+        node = self.node(node)
+        if node.alive:
+            return node
+        self._launch([node])
+        node = self.node(node)
+        if node.kind != "envoy":
+            Deadline(within_s).until(
+                f"starting {node.name}", lambda: answers(node, self.options.password), [node]
+            )
+        return node
+
+    def call(self, node: str | LabNode, *command: str | int | bytes, timeout_s: float = 5.0) -> Any:
+        """Run one command on one node and return its reply, strings decoded. Nothing is redirected or retried."""
+        return ask(self.node(node), self.options.password, *command, timeout_s=timeout_s)
+
+    def add_node(self, replica_of: str | LabNode | None = None, within_s: float = UP_WITHIN_S) -> LabNode:
+        """Start one more server: empty, met by the cluster if there is one, and made a replica if asked.
+
+        It waits until the new node knows the others and is in sync with its primary.
+        """
+        deadline = Deadline(within_s)
+        data = of_kind(self.nodes, "valkey")
+        last, primary = data[-1], self.node(replica_of) if replica_of else None
+        number = 1 + max(int(node.name.rpartition("-")[2]) for node in data)
+        new = replace(
+            last,
+            name=f"node-{number}",
+            role="replica" if primary else "primary",
+            address=Address(HOST, last.address.port + 1),
+            inner_port=last.inner_port + 1,
+            directory=self.directory / f"node-{number}",
+            log=self.directory / "logs" / f"node-{number}.log",
+            process=None,
+        )
+        self.nodes = (*self.nodes, new)
+        self._launch([new])
+        new = self.node(new)
+        password = self.options.password
+        deadline.until(f"starting {new.name}", lambda: answers(new, password), [new])
+        if self.layout in {"cluster", "enterprise"}:
+            for other in data:
+                if other.alive:
+                    meet(new, other, password)
+                    other_id = str(ask(other, password, "CLUSTER", "MYID"))
+                    deadline.until(
+                        f"introducing {new.name}", lambda other_id=other_id: knows(new, other_id, password)
+                    )  # type: ignore[misc]
+            if primary:
+                self.call(new, "CLUSTER", "REPLICATE", str(self.call(primary, "CLUSTER", "MYID")))
+        elif primary:
+            self.call(new, "REPLICAOF", primary.address.host, primary.address.port)
+        deadline.until(f"waiting for {new.name} to be in sync", lambda: linked(new, password), [new])
+        return new
+
+    def stop(self) -> None:
+        """End every server; one that keeps its data is asked first, so that it can write everything down."""
+        watchers = [node for node in self.nodes if node.kind != "valkey"]
+        if self.options.persist:
+            server.stop(watchers)  # or the sentinels would see a failure
+            server.stop(self.nodes, gently_within_s=_ENDS_GENTLY_S)
+        else:
+            server.stop(self.nodes)
+        self._note("stopped")
+
+    def _signal(self, node: str | LabNode, number: int) -> None:
+        node = self.node(node)
+        if node.process is None or not guardian.send(node.process, number):
+            raise NotFoundError(f"signalling {node.name} of the lab {self.name}", "its process is dead")
+
+    def _launch(self, nodes: Iterable[LabNode]) -> None:
+        binary = find_binary(self.options.server)
+        if self.options.tls:
+            certificates.make(self.directory)
+        launches = [(node, self._arrangement.argv(node, self.nodes, self.options, binary)) for node in nodes]
+        server.start(launches, self._replace)
+
+    def _replace(self, started: Sequence[LabNode]) -> None:
+        new = {node.name: node for node in started}
+        self.nodes = tuple(new.get(node.name, node) for node in self.nodes)
+        self._record(self.nodes)
+
+    def _note(self, text: str) -> None:
+        log = self.directory / "logs" / "lab.log"
+        if log.parent.is_dir():
+            with log.open("a") as file:
+                file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} [{os.getpid()}] {self.name}: {text}\n")
