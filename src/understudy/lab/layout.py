@@ -76,6 +76,9 @@ class Layout(Protocol):
     def plan(self, options: Options, directory: Path) -> tuple[LabNode, ...]:
         """Return every server of the lab; nothing is started or written."""
 
+    def waves(self, nodes: Sequence[LabNode]) -> list[list[LabNode]]:
+        """Return the nodes in the order in which they are to be started: a wave when the one before answers."""
+
     def argv(self, node: LabNode, nodes: Sequence[LabNode], options: Options, binary: Binary) -> list[str]:
         """Write what the server reads at its start into the node's directory, and return its command."""
 
@@ -104,6 +107,15 @@ def place(name: str, kind: Kind, role: Role, port: int, directory: Path, *, fron
 def of_kind(nodes: Sequence[LabNode], kind: Kind) -> list[LabNode]:
     """Return the nodes of one kind, in order."""
     return [node for node in nodes if node.kind == kind]
+
+
+def primary_first(nodes: Sequence[LabNode]) -> list[list[LabNode]]:
+    """Return waves in which replicas find their primary, and sentinels everyone.
+
+    Whoever is early tries again only a second later, and to a sentinel a server that is starting looks dead.
+    """
+    waves = ({"primary", "proxy"}, {"replica"}, {"sentinel"})
+    return [[node for node in nodes if node.role in roles] for roles in waves]
 
 
 def listening_ports(nodes: Sequence[LabNode], *, cluster: bool) -> dict[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,13 +61,8 @@ class Lab:
         """
         deadline = Deadline(within_s)
         self.nodes = self._arrangement.plan(self.options, self.directory)
-        self._launch(self.nodes)
+        self._launch_in_order(self.nodes, deadline)
         binary = find_binary(self.options.server)
-        data = of_kind(self.nodes, "valkey")
-        for node in data:
-            deadline.until(
-                f"starting {node.name}", lambda node=node: answers(node, self.options.password), [node]
-            )  # type: ignore[misc]
         self._arrangement.form(self.nodes, self.options, binary, deadline)
         self._arrangement.await_usable(self.nodes, self.options, deadline)
         self._note(f"{self.layout} usable after {within_s - deadline.left_s:.2f} s on {binary}")
@@ -79,8 +74,7 @@ class Lab:
             if node.state == "paused":
                 self.resume(node)
         dead = [node for node in self.nodes if not node.alive]
-        if dead:
-            self._launch(dead)
+        self._launch_in_order(dead, deadline)
         self._arrangement.await_usable(self.nodes, self.options, deadline)
         if dead:
             self._note(f"started again: {', '.join(node.name for node in dead)}")
@@ -160,12 +154,9 @@ class Lab:
         if node.alive:
             return node
         self._launch([node])
-        node = self.node(node)
         if node.kind != "envoy":
-            Deadline(within_s).until(
-                f"starting {node.name}", lambda: answers(node, self.options.password), [node]
-            )
-        return node
+            self._await_answer(node.name, Deadline(within_s))
+        return self.node(node)
 
     def call(self, node: str | LabNode, *command: str | int | bytes, timeout_s: float = 5.0) -> Any:
         """Run one command on one node and return its reply, strings decoded. Nothing is redirected or retried."""
@@ -192,9 +183,9 @@ class Lab:
         )
         self.nodes = (*self.nodes, new)
         self._launch([new])
+        self._await_answer(new.name, deadline)
         new = self.node(new)
         password = self.options.password
-        deadline.until(f"starting {new.name}", lambda: answers(new, password), [new])
         if self.layout in {"cluster", "enterprise"}:
             for other in data:
                 if other.alive:
@@ -225,7 +216,23 @@ class Lab:
         if node.process is None or not guardian.send(node.process, number):
             raise NotFoundError(f"signalling {node.name} of the lab {self.name}", "its process is dead")
 
-    def _launch(self, nodes: Iterable[LabNode]) -> None:
+    def _launch_in_order(self, nodes: Sequence[LabNode], deadline: Deadline) -> None:
+        """Start the waves of a layout one after the other, each when the one before answers."""
+        names = {node.name for node in nodes}
+        for wave in self._arrangement.waves(self.nodes):
+            launched = [node for node in wave if node.name in names]
+            self._launch(launched)
+            for node in launched:
+                if node.kind != "envoy":
+                    self._await_answer(node.name, deadline)
+
+    def _await_answer(self, name: str, deadline: Deadline) -> None:
+        node = self.node(name)
+        deadline.until(f"starting {name}", lambda: answers(node, self.options.password), [node])
+
+    def _launch(self, nodes: Sequence[LabNode]) -> None:
+        if not nodes:
+            return
         binary = find_binary(self.options.server)
         if self.options.tls:
             certificates.make(self.directory)

@@ -39,6 +39,10 @@ class Cluster:
         """Return the primaries, then the replicas, and Envoy in a TLS lab."""
         return front(data_nodes(options, directory, options.port, fronted=options.tls), options, directory)
 
+    def waves(self, nodes: Sequence[LabNode]) -> list[list[LabNode]]:
+        """Return all at once: a cluster comes together whoever is first."""
+        return [list(nodes)]
+
     def argv(self, node: LabNode, nodes: Sequence[LabNode], options: Options, binary: Binary) -> list[str]:
         """Return the command of one server."""
         if node.kind == "envoy":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from understudy.errors import UsageError
 from understudy.lab.deadline import Deadline
-from understudy.lab.layout import BLOCK, SENTINELS_FROM, Options, check_counts, of_kind, place
+from understudy.lab.layout import BLOCK, SENTINELS_FROM, Options, check_counts, of_kind, place, primary_first
 from understudy.lab.layouts.common import await_answers, await_links, front, front_argv, own_source
 from understudy.lab.server import LabNode
 from understudy.lab.servers.sentinel import SERVICE, SentinelConfig
@@ -18,6 +18,7 @@ from understudy.valkey.target import Address, Mode
 
 _SENTINELS = 3
 _QUORUM = 2
+_TROUBLE = {"s_down", "o_down", "disconnected", "failover_in_progress"}
 
 
 class Sentinel:
@@ -54,6 +55,10 @@ class Sentinel:
             for i in range(_SENTINELS)
         )
         return front((*data, *sentinels), options, directory)
+
+    def waves(self, nodes: Sequence[LabNode]) -> list[list[LabNode]]:
+        """Return primary, replicas, sentinels."""
+        return primary_first(nodes)
 
     def argv(self, node: LabNode, nodes: Sequence[LabNode], options: Options, binary: Binary) -> list[str]:
         """Return the command of one server."""
@@ -115,12 +120,10 @@ def _sentinel_id(node: LabNode) -> str:
 
 def _sees_everyone(node: LabNode, replicas: int, password: str | None) -> bool:
     primary = fields(ask(node, password, "SENTINEL", "MASTER", SERVICE))
-    if primary["flags"] != "master":
-        return False
     seen = [fields(row) for row in ask(node, password, "SENTINEL", "REPLICAS", SERVICE)]
     others = [fields(row) for row in ask(node, password, "SENTINEL", "SENTINELS", SERVICE)]
     return (
-        [row["flags"] for row in seen] == ["slave"] * replicas
+        (len(seen), len(others)) == (replicas, _SENTINELS - 1)
         and all(row["master-link-status"] == "ok" for row in seen)
-        and [row["flags"] for row in others] == ["sentinel"] * (_SENTINELS - 1)
+        and not any(_TROUBLE & set(row["flags"].split(",")) for row in (primary, *seen, *others))
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from understudy.errors import UsageError
 from understudy.lab.deadline import Deadline
-from understudy.lab.layout import BLOCK, Options, check_counts, of_kind, place
+from understudy.lab.layout import BLOCK, Options, check_counts, of_kind, place, primary_first
 from understudy.lab.layouts.common import await_answers, await_links, front, front_argv, own_source
 from understudy.lab.server import LabNode
 from understudy.lab.servers.valkey import Binary, Config
@@ -45,6 +45,10 @@ class Standalone:
             for i in range(1 + options.replicas)
         )
         return front(data, options, directory)
+
+    def waves(self, nodes: Sequence[LabNode]) -> list[list[LabNode]]:
+        """Return primary, replicas."""
+        return primary_first(nodes)
 
     def argv(self, node: LabNode, nodes: Sequence[LabNode], options: Options, binary: Binary) -> list[str]:
         """Return the command of one server."""
