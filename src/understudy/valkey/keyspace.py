@@ -81,7 +81,7 @@ def _list_some(
         except UnreachableError:
             router.drop(address)
             left += owned
-    return left  # noqa: B901 - `yield from` hands it to the caller
+    return left
 
 
 def _list_owned(
@@ -130,7 +130,7 @@ def _list_group(
         else:
             names += found
     yield _matching(names, match)
-    return after  # noqa: B901
+    return after
 
 
 def _list_moving(

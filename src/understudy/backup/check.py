@@ -1,0 +1,89 @@
+"""Prove a set whole without a server: every file there, of the right bytes, and every record readable."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from understudy.backup.record import decode, read_blocks
+from understudy.backup.set import METADATA, SUMS, BackupSet, FileEntry, sums
+from understudy.errors import IntegrityError
+from understudy.progress import Progress, stage
+
+_CHUNK_BYTES = 1 << 20
+
+
+def check_sums(backup: BackupSet, progress: Progress) -> None:
+    """Compare every file's size and SHA-256 with the metadata, and refuse files that it does not list.
+
+    Raises:
+        IntegrityError: the set is damaged; `items` names every file that is.
+    """
+    problems: list[str] = []
+    with (
+        stage(progress, "Checking files", backup.metadata.size, "bytes"),
+        ThreadPoolExecutor(os.cpu_count()) as pool,  # hashing lets other threads run
+    ):
+        checks = pool.map(lambda entry: _problem(backup.directory, entry, progress.advance), backup.metadata.files)
+        problems = [problem for problem in checks if problem]
+    listed = {entry.path for entry in backup.metadata.files} | {METADATA}
+    problems += [f"{path}: not part of the set" for path in _walk(backup.directory) if path not in listed]
+    by_path = {entry.path: entry for entry in backup.metadata.files}
+    summed = tuple(entry for entry in backup.metadata.files if entry.path != SUMS)
+    if SUMS not in by_path or by_path[SUMS].sha256 != hashlib.sha256(sums(summed)).hexdigest():
+        problems.append(f"{SUMS}: does not list the set's files")
+    if problems:
+        raise IntegrityError(
+            f"checking {backup.metadata.id}", f"{len(problems)} file(s) are not what was written: {problems[0]}",
+            "Use another set (`understudy list`), or its archive or copy if you have one.", problems,
+        )  # fmt: skip
+
+
+def _problem(directory: Path, entry: FileEntry, advance: Callable[[int], None]) -> str:
+    path = directory / entry.path
+    digest = hashlib.sha256()
+    try:
+        if path.is_symlink() or not path.is_file():
+            return f"{entry.path}: missing"
+        if (size := path.stat().st_size) != entry.size:
+            return f"{entry.path}: {size:,} bytes instead of {entry.size:,}"
+        with path.open("rb") as file:
+            while data := file.read(_CHUNK_BYTES):
+                digest.update(data)
+                advance(len(data))
+    except OSError as error:
+        return f"{entry.path}: {error.strerror or error}"
+    return "" if digest.hexdigest() == entry.sha256 else f"{entry.path}: the checksum does not match"
+
+
+def _walk(directory: Path) -> Iterator[str]:
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            yield str((Path(folder) / name).relative_to(directory))
+
+
+def check(backup: BackupSet, progress: Progress) -> int:
+    """Check sums, then read every record; return the number of keys.
+
+    Raises:
+        IntegrityError: something is damaged, or a part holds another number of keys than recorded.
+    """
+    check_sums(backup, progress)
+    total = 0
+    with stage(progress, "Reading records", backup.metadata.keys, "keys"):
+        for entry in backup.parts():
+            keys = 0
+            with (backup.directory / entry.path).open("rb") as file:
+                for block in read_blocks(file, entry.path):
+                    found = len(decode(block, entry.path).keys)
+                    keys += found
+                    progress.advance(found)
+            if keys != entry.keys:
+                raise IntegrityError(
+                    f"checking {entry.path}", f"it holds {keys} keys, and the metadata says {entry.keys}"
+                )
+            total += keys
+    return total

@@ -1,0 +1,74 @@
+"""What a component is: one store inside a backup set, that can be read into files and written back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from understudy.backup.part import Part
+from understudy.backup.set import BackupSet, FileEntry
+from understudy.progress import Progress
+
+MOST_LISTED = 1000  # failures kept by name; the rest is counted
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a component wrote: parts (still to be numbered), other files by their final path, and its metadata."""
+
+    parts: tuple[Part, ...]
+    files: tuple[FileEntry, ...]
+    metadata: Mapping[str, Any]
+
+
+@dataclass
+class RestoreReport:
+    """What a restore did, key by key; `failures` names the first thousand that failed and why."""
+
+    restored: int = 0
+    skipped: int = 0
+    expired: int = 0
+    failed: int = 0
+    functions: int = 0
+    failures: list[str] = field(default_factory=list)
+
+    def fail(self, what: str) -> None:
+        """Count and, while there is room, name a failure."""
+        self.failed += 1
+        if len(self.failures) < MOST_LISTED:
+            self.failures.append(what)
+
+    def add(self, other: Mapping[str, Any]) -> None:
+        """Add what a worker counted."""
+        for name in ("restored", "skipped", "expired", "failed", "functions"):
+            setattr(self, name, getattr(self, name) + other[name])
+        self.failures += other["failures"][: MOST_LISTED - len(self.failures)]
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """How to restore: replace keys that exist, keep streams' consumer groups, or only say what would happen."""
+
+    overwrite: bool = False
+    recreate_stream_groups: bool = True
+    dry_run: bool = False
+
+
+class Component(Protocol):
+    """The port. Every component has a file in `components/` and passes the one conformance suite."""
+
+    name: str
+
+    def take(self, work: Path, into: Path, progress: Progress) -> Taken:
+        """Read the store: parts into `work`, other files below `into`."""
+
+    def check_target(self, backup: BackupSet, options: RestoreOptions) -> None:
+        """Raise, before anything is written, what makes a restore impossible: versions, databases, rights."""
+
+    def existing(self) -> int | None:
+        """Return how many things stand in the store now, or None where it cannot say."""
+
+    def restore(self, backup: BackupSet, options: RestoreOptions, progress: Progress) -> RestoreReport:
+        """Write the set's content back."""

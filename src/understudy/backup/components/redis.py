@@ -1,0 +1,254 @@
+"""The redis component: keys and functions of a Valkey or Redis stack, read with the `scan` engine."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from understudy.backup import functions
+from understudy.backup.component import RestoreOptions, RestoreReport, Taken
+from understudy.backup.part import Part
+from understudy.backup.record import decode, read_blocks
+from understudy.backup.set import BackupSet, FileEntry
+from understudy.backup.workers import default_jobs, run_all
+from understudy.errors import IncompleteError, IntegrityError, UnreachableError, UsageError
+from understudy.progress import Progress, stage
+from understudy.valkey.discovery import info, server_version
+from understudy.valkey.payload import newest_readable, rdb_version, written_by
+from understudy.valkey.router import Router
+from understudy.valkey.slots import as_ranges, from_ranges, key_slot
+from understudy.valkey.target import Mode, Target
+from understudy.valkey.topology import SLOTS
+from understudy.valkey.wire import ReplyError, ServerSaidError
+
+FUNCTIONS = "functions/libraries.jsonl"
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How to read: keys that match a glob, keys a part, and at most so many keys a second (0: no limit)."""
+
+    match: str | None = None
+    chunk_keys: int = 100_000
+    keys_per_s: float = 0.0
+
+
+class RedisComponent:
+    """Keys and functions behind one target. Connects when first used."""
+
+    name = "redis"
+
+    def __init__(self, target: Target, options: ReadOptions | None = None) -> None:
+        self._target = target
+        self._options = options or ReadOptions()
+
+    @cached_property
+    def router(self) -> Router:
+        """Return the connection of this process; workers have their own."""
+        return Router(self._target)
+
+    def close(self) -> None:
+        """Close the connections, if there are any."""
+        if "router" in self.__dict__:
+            self.router.close()
+
+    # -- take
+
+    def take(self, work: Path, into: Path, progress: Progress) -> Taken:
+        """Read every shard side by side. Raises `IncompleteError` where a slot is served by nobody."""
+        dbs = self._databases()
+        plans = self._plans(work, dbs)
+        with stage(progress, "Reading keys", self.existing(), "keys"):
+            results = run_all("understudy.backup.tasks.read_keys:run", plans, progress.advance)
+        libraries, warning = functions.read(self.router)
+        if warning:
+            progress.say(f"Warning: {warning}")
+        files: list[FileEntry] = []
+        if libraries:
+            data = functions.encode(libraries)
+            place = into / FUNCTIONS
+            place.parent.mkdir(parents=True)
+            place.write_bytes(data)
+            files.append(FileEntry(FUNCTIONS, len(data), hashlib.sha256(data).hexdigest()))
+        return Taken(
+            tuple(Part(**part) for result in results for part in result["parts"]),
+            tuple(files),
+            self._account(results, dbs, len(libraries)) | {"warnings": [warning] if warning else []},
+        )
+
+    def _plans(self, work: Path, dbs: Sequence[int]) -> list[dict[str, Any]]:
+        """Return one independent task a shard."""
+        router = self.router
+        share = max(1, len(router.topology.shards))
+        common = {
+            "target": router.target.as_data(),
+            "dbs": dbs,
+            "work": str(work),
+            "chunk_keys": self._options.chunk_keys,
+            "match": self._options.match,
+            "keys_per_s": self._options.keys_per_s / share,
+        }
+        if router.target.mode is not Mode.OSS_CLUSTER:
+            return [common | {"slots": None, "stem": "all"}]
+        if missing := router.topology.missing_slots:
+            raise IncompleteError(
+                f"planning the backup of {router.target}", f"{len(missing)} slot(s) are served by nobody",
+                "Bring the missing primary back, or its replica up (CLUSTER NODES), then run the backup again.",
+                as_ranges(missing),
+            )  # fmt: skip
+        shards = [shard for shard in router.topology.shards if shard.slots]
+        # the list of nodes goes along as seeds: the first node that we asked may be the one that dies
+        nodes = tuple(dict.fromkeys((*router.target.seeds, *(node.address for node in router.topology.nodes))))
+        common["target"] = router.target.at(*nodes).as_data()
+        return [
+            common | {"slots": as_ranges(shard.slots), "stem": f"shard{number:03d}"}
+            for number, shard in enumerate(shards)
+        ]
+
+    def _databases(self) -> list[int]:
+        """Return the databases that hold keys; behind a proxy only the selected one can be seen."""
+        router = self.router
+        if router.target.mode is Mode.ENTERPRISE:
+            return [router.target.db]
+        found: set[int] = set()
+        for shard in router.topology.shards:
+            if shard.primary and shard.primary.healthy:
+                keyspace = info(router.wire(shard.primary.address), "keyspace")
+                found |= {int(name[2:]) for name in keyspace if name.startswith("db")}
+        return sorted(found) or [0]
+
+    def _account(self, results: Sequence[Mapping[str, Any]], dbs: Sequence[int], libraries: int) -> dict[str, Any]:
+        """Sum up; every slot must be accounted for."""
+        router = self.router
+        types: Counter[str] = Counter()
+        for result in results:
+            types.update(result["types"])
+        account: dict[str, Any] = {
+            "engine": "scan",
+            "mode": str(router.target.mode),
+            "server": self._server(),
+            "keys": sum(result["keys"] for result in results),
+            "gone": sum(result["gone"] for result in results),
+            "types": dict(sorted(types.items())),
+            "databases": list(dbs),
+            "functions": libraries,
+            "match": self._options.match,
+            "chunk_keys": self._options.chunk_keys,
+            "rdb_versions": sorted({version for result in results for version in result["rdb_versions"]}),
+        }
+        if router.target.mode is Mode.OSS_CLUSTER:
+            covered = [from_ranges(result["slots"]) for result in results]
+            missing = set(range(SLOTS)).difference(*covered)
+            if missing or sum(map(len, covered)) != SLOTS:
+                raise IncompleteError(
+                    "accounting for every slot", f"{len(missing)} slot(s) were not read", items=as_ranges(missing)
+                )
+            account["slots"] = {"covered": SLOTS, "tasks": [result["slots"] for result in results]}
+        return account
+
+    def _server(self) -> dict[str, str]:
+        address = self.router.owner(0)
+        try:
+            name, version = server_version(self.router.wire(address or self.router.target.seeds[0]))
+        except (ServerSaidError, UnreachableError):
+            return {"name": "unknown", "version": "unknown"}
+        return {"name": name, "version": version}
+
+    # -- restore
+
+    def existing(self) -> int | None:
+        """Return the keys that stand there now, all databases together; None behind a proxy."""
+        if self.router.target.mode is Mode.ENTERPRISE:
+            return None
+        total = 0
+        for shard in self.router.topology.shards:
+            if shard.primary and shard.primary.healthy:
+                keyspace = info(self.router.wire(shard.primary.address), "keyspace")
+                total += sum(
+                    int(value.split(",")[0].partition("=")[2]) for name, value in keyspace.items() if name.startswith("db")
+                )
+        return total
+
+    def check_target(self, backup: BackupSet, options: RestoreOptions) -> None:  # noqa: ARG002 - the port's shape
+        """Refuse databases that the target lacks and payloads that it is too old for, before any key is written."""
+        recorded = backup.metadata.components.get(self.name, {})
+        others = [db for db in recorded.get("databases", []) if db]
+        if others:
+            try:
+                with contextlib.closing(Router(dataclasses.replace(self.router.target, db=max(others)))) as router:
+                    router.wire(router.owner(0) or router.target.seeds[0])
+            except ServerSaidError as error:
+                raise UsageError(
+                    f"restoring {backup.metadata.id} to {self._target}",
+                    f"the set holds database {max(others)}, which the target does not have",
+                    "Restore it to a standalone server, or to a cluster with cluster-databases set.",
+                ) from error
+        for version, payload in self._samples(backup).items():
+            self._try_payload(version, payload)
+
+    def _samples(self, backup: BackupSet) -> dict[int, bytes]:
+        """Return one payload for each RDB version in the set, from the beginning of each part."""
+        samples: dict[int, bytes] = {}
+        for entry in backup.parts():
+            with (backup.directory / entry.path).open("rb") as file:
+                for block in read_blocks(file, entry.path):
+                    line = block[: block.index(b"\n") + 1] if b"\n" in block else block
+                    payload = decode(line, entry.path).payloads[0]
+                    samples.setdefault(rdb_version(payload), payload)
+                    break
+        return samples
+
+    def _try_payload(self, version: int, payload: bytes) -> None:
+        """Offer a payload to every primary with an expiry long past: it is read in full, and no key is made."""
+        for shard in self.router.topology.shards:
+            if shard.primary is None:
+                continue
+            wire = self.router.wire(shard.primary.address)
+            key = _key_for(shard.slots)
+            reply = wire.pipeline([("RESTORE", key, 1, payload, "ABSTTL")])[0]
+            if isinstance(reply, ReplyError) and "version or checksum" in str(reply):
+                server, its_version = server_version(wire)
+                newest = newest_readable(server, its_version)
+                raise IntegrityError(
+                    f"restoring to {server} {its_version} at {shard.primary.address}",
+                    f"the set's payloads are of RDB version {version} (written by {written_by(version)}), and this server"
+                    + (f" reads up to version {newest}" if newest else " cannot read them"),
+                    "Restore to a server at least as new as the one that was backed up.",
+                )
+
+    def restore(self, backup: BackupSet, options: RestoreOptions, progress: Progress) -> RestoreReport:
+        """Write the keys back, parts side by side, then the functions."""
+        parts = backup.parts()
+        nodes = tuple(dict.fromkeys((*self.router.target.seeds, *(node.address for node in self.router.topology.nodes))))
+        seeds = nodes if self.router.target.mode is Mode.OSS_CLUSTER else self.router.target.seeds
+        common = {
+            "target": self.router.target.at(*seeds).as_data(),
+            "directory": str(backup.directory),
+            "overwrite": options.overwrite,
+            "recreate_stream_groups": options.recreate_stream_groups,
+            "dry_run": options.dry_run,
+        }
+        jobs = default_jobs(max(len(parts), 1))
+        plans = [common | {"parts": [entry.path for entry in parts[job::jobs]]} for job in range(jobs)]
+        report = RestoreReport()
+        with stage(progress, "Checking keys" if options.dry_run else "Restoring keys", backup.metadata.keys, "keys"):
+            for result in run_all("understudy.backup.tasks.write_keys:run", plans, progress.advance):
+                report.add(result)
+        if any(entry.path == FUNCTIONS for entry in backup.metadata.files):
+            libraries = functions.decode((backup.directory / FUNCTIONS).read_bytes(), FUNCTIONS)
+            functions.write(self.router, libraries, options, report)
+        return report
+
+
+def _key_for(slots: frozenset[int]) -> bytes:
+    """Return a name that nobody uses, of one of these slots (of any, where there are none)."""
+    names = (b"understudy:probe:%d" % number for number in itertools.count())
+    return next(name for name in names if not slots or key_slot(name) in slots)

@@ -1,0 +1,81 @@
+"""Server-side functions: every library, read from all primaries and loaded on all primaries."""
+
+from __future__ import annotations
+
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterable
+
+import orjson
+
+from understudy.backup.component import RestoreOptions, RestoreReport
+from understudy.errors import IncompleteError, IntegrityError
+from understudy.valkey.router import Router
+from understudy.valkey.target import Mode
+from understudy.valkey.wire import Reply, ReplyError
+
+Library = tuple[str, bytes]  # its name and its code
+
+
+def read(router: Router) -> tuple[list[Library], str]:
+    """Return the libraries of a stack, and a warning where they could not be read; none before Redis 7.0.
+
+    Raises:
+        IncompleteError: two primaries hold different code under one name; which one is meant, nobody can tell.
+    """
+    if router.target.mode is Mode.ENTERPRISE:
+        return [], "functions are not in this set: a proxy hides them"
+    found: dict[str, bytes] = {}
+    for shard in router.topology.shards:
+        if shard.primary is None:
+            continue
+        reply = router.wire(shard.primary.address).pipeline([("FUNCTION", "LIST", "WITHCODE")])[0]
+        if isinstance(reply, ReplyError):
+            if "unknown command" in str(reply).lower():
+                return [], ""  # older than 7.0: there are none
+            return [], f"functions are not in this set: {reply}"
+        for name, code in map(_library, reply):
+            if found.setdefault(name, code) != code:
+                raise IncompleteError(
+                    f"reading the function library {name!r}", "primaries hold different code under this name",
+                    "Load the same version on every primary (FUNCTION LOAD REPLACE), then run the backup again.",
+                )  # fmt: skip
+    return sorted(found.items()), ""
+
+
+def _library(reply: Reply) -> Library:
+    fields = dict(zip(reply[::2], reply[1::2], strict=True))
+    return fields[b"library_name"].decode(), fields[b"library_code"]
+
+
+def encode(libraries: Iterable[Library]) -> bytes:
+    """Return one JSON line a library."""
+    return b"".join(
+        orjson.dumps({"library": name, "code_b64": b2a_base64(code, newline=False).decode()}) + b"\n"
+        for name, code in libraries
+    )
+
+
+def decode(data: bytes, where: str) -> list[Library]:
+    """Read what `encode` wrote. Raises `IntegrityError` where it is damaged."""
+    try:
+        rows = [orjson.loads(line) for line in data.splitlines()]
+        return [(str(row["library"]), a2b_base64(row["code_b64"], strict_mode=True)) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"reading {where}", "it holds no function libraries") from error
+
+
+def write(router: Router, libraries: Iterable[Library], options: RestoreOptions, report: RestoreReport) -> None:
+    """Load libraries on every primary; one that exists is kept unless `overwrite`."""
+    replace = ["REPLACE"] if options.overwrite else []
+    for name, code in libraries:
+        problem = ""
+        for shard in router.topology.shards:
+            if shard.primary is None or options.dry_run:
+                continue
+            reply = router.wire(shard.primary.address).pipeline([("FUNCTION", "LOAD", *replace, code)])[0]
+            if isinstance(reply, ReplyError) and "already exists" not in str(reply):
+                problem = f"function library {name} on {shard.primary.address}: {reply}"
+        if problem:
+            report.fail(problem)
+        else:
+            report.functions += 1

@@ -1,0 +1,120 @@
+"""One key of a backup set as one line of JSON, and back; a block of lines at a time, for speed.
+
+The line is specified in docs/backup-set.md.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import orjson
+
+from understudy.errors import IntegrityError
+from understudy.valkey.dump import Dumped
+from understudy.valkey.payload import FOOTER_BYTES, TYPE_NAMES
+
+_PLAIN = re.compile(rb"[ !#-\[\]-~]*")  # printable ASCII that JSON does not escape
+_TYPE_BYTES = tuple(name.encode() for name in TYPE_NAMES)
+BLOCK_BYTES = 1 << 19
+MOST_LINE_BYTES = 1 << 30  # a value of 512 MB, the server's own limit, and then some
+
+
+@dataclass(frozen=True)
+class Records:
+    """Keys, databases, types, absolute expiries in milliseconds (None: never) and DUMP payloads, side by side."""
+
+    keys: list[bytes]
+    dbs: list[int]
+    types: list[str]
+    expire_at_ms: list[int | None]
+    payloads: list[bytes]
+
+
+def encode(dumped: Dumped, db: int) -> list[bytes]:
+    """Return one line for each key, newline included."""
+    database = b"%d" % db
+    names = dumped.keys
+    if _PLAIN.fullmatch(b"".join(names)):
+        fields = [b'"key":"%b"' % name for name in names]
+    else:
+        fields = [_key_field(name) for name in names]
+    return [
+        b'{%b,"db":%b,"type":"%b","expire_at_ms":%b,"dump":"%b"}\n'
+        % (
+            field,
+            database,
+            _TYPE_BYTES[payload[0]],
+            b"null" if expiry < 0 else b"%d" % expiry,
+            b2a_base64(payload, newline=False),
+        )
+        for field, payload, expiry in zip(fields, dumped.payloads, dumped.expiries_ms, strict=True)
+    ]
+
+
+def _key_field(name: bytes) -> bytes:
+    try:
+        return b'"key":' + orjson.dumps(name.decode())
+    except UnicodeDecodeError:
+        return b'"key_b64":"' + b2a_base64(name, newline=False) + b'"'
+
+
+def decode(block: bytes, where: str) -> Records:
+    """Return the keys that stand in a block of whole lines; `where` names the block in an error.
+
+    Raises:
+        IntegrityError: a line is not a whole, well-formed record.
+    """
+    try:
+        # JSON has no raw newline inside a string: so many lines, so many records, read in one go
+        rows: list[dict[str, Any]] = orjson.loads(b"[" + block.rstrip(b"\n").replace(b"\n", b",") + b"]")
+        keys = [row["key"].encode() if "key" in row else _unbase64(row["key_b64"]) for row in rows]
+        payloads = [_unbase64(row["dump"]) for row in rows]
+        records = Records(
+            keys, [row["db"] for row in rows], [row["type"] for row in rows], [row["expire_at_ms"] for row in rows],
+            payloads,
+        )  # fmt: skip
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _damaged(where, "a line is no record") from error
+    if len(rows) != block.count(b"\n"):
+        raise _damaged(where, "it does not end with a whole line")
+    _check(records, where)
+    return records
+
+
+def _unbase64(text: Any) -> bytes:
+    return a2b_base64(text, strict_mode=True)
+
+
+def _check(records: Records, where: str) -> None:
+    if set(map(type, records.dbs)) > {int} or not all(0 <= db < 1 << 31 for db in set(records.dbs)):
+        raise _damaged(where, "a database number is out of range")
+    times = [at for at in records.expire_at_ms if at is not None]
+    if times and (set(map(type, times)) != {int} or min(times) <= 0 or max(times) >= 1 << 63):
+        raise _damaged(where, "an expiry is out of range")
+    if any(len(payload) <= FOOTER_BYTES for payload in records.payloads):
+        raise _damaged(where, "a payload is cut off")
+    if [TYPE_NAMES[payload[0]] for payload in records.payloads] != records.types:
+        raise _damaged(where, "a payload is not of the type that its line names")
+
+
+def _damaged(where: str, why: str) -> IntegrityError:
+    return IntegrityError(f"reading {where}", why, "Use another set: `understudy list` shows them.")
+
+
+def read_blocks(file: BinaryIO, name: str) -> Iterator[bytes]:
+    """Yield a part in blocks of whole lines of about `BLOCK_BYTES`; a longer line is a block of its own.
+
+    Raises:
+        IntegrityError: a line is longer than any value can be.
+    """
+    while block := file.read(BLOCK_BYTES):
+        if not block.endswith(b"\n"):
+            rest = file.readline(MOST_LINE_BYTES)
+            if len(rest) == MOST_LINE_BYTES and not rest.endswith(b"\n"):
+                raise _damaged(name, "a line is longer than any value can be")
+            block += rest
+        yield block

@@ -1,0 +1,208 @@
+"""What a backup set is: its name, its metadata, and the rules by which a directory is one.
+
+The format is specified in docs/backup-set.md. A set exists when its `metadata.json` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import orjson
+
+from understudy.errors import IntegrityError, NotFoundError, UsageError
+
+FORMAT = "understudy-backup-set"
+VERSION = 1
+METADATA = "metadata.json"
+SUMS = "SHA256SUMS"
+MOST_METADATA_BYTES = 64 << 20
+_ID = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)-(?P<profile>[A-Za-z0-9._]+)-(?P<time>\d{8}T\d{6}Z)-(?P<random>[0-9a-f]{4,16})")
+_PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
+
+
+@dataclass(frozen=True, order=True)
+class SetId:
+    """The name of a set, `<name>-<profile>-<UTC time>-<random>`; newer ones sort later."""
+
+    created: datetime
+    text: str
+
+    @classmethod
+    def new(cls, name: str, profile: str, now: datetime) -> SetId:
+        """Return a fresh id. Raises `UsageError` for a name or profile that cannot stand in a file name."""
+        text = f"{name}-{profile}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+        try:
+            return cls.parse(text)
+        except NotFoundError as error:
+            raise UsageError(
+                f"naming the set {text!r}", "only letters, digits, dot, dash and underscore may stand in it",
+                "Change ENV_PROFILE or the name.",
+            ) from error  # fmt: skip
+
+    @classmethod
+    def parse(cls, text: str) -> SetId:
+        """Read an id. Raises `NotFoundError` where the text is none."""
+        if match := _ID.fullmatch(text):
+            try:
+                created = datetime.strptime(match["time"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            except ValueError:
+                pass
+            else:
+                return cls(created, text)
+        raise NotFoundError(f"looking for the set {text!r}", "that is no set's name", "`understudy list` shows the sets.")
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a set: its path inside the set, size in bytes, SHA-256, and number of keys if it holds keys."""
+
+    path: str
+    size: int
+    sha256: str
+    keys: int | None = None
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What `metadata.json` says. `components` maps a component's name to what it recorded."""
+
+    id: SetId
+    profile: str
+    finished_at: datetime
+    tool: str
+    components: Mapping[str, Mapping[str, Any]]
+    files: tuple[FileEntry, ...] = field(default=())
+
+    def encode(self) -> bytes:
+        """Return the bytes of `metadata.json`; the last field is the checksum of all others."""
+        document: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "id": str(self.id),
+            "profile": self.profile,
+            "created_at": self.id.created.isoformat(),
+            "finished_at": self.finished_at.isoformat(),
+            "tool": self.tool,
+            "components": self.components,
+            "files": [
+                {name: value for name, value in vars(entry).items() if value is not None} for entry in self.files
+            ],
+        }
+        document["checksum"] = _checksum(document)
+        return orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
+
+    @classmethod
+    def decode(cls, data: bytes, where: str) -> Metadata:
+        """Read `metadata.json`.
+
+        Raises:
+            IntegrityError: it is damaged, not ours, or of a newer version of the format.
+        """
+        try:
+            document = orjson.loads(data)
+            if document["format"] != FORMAT:
+                raise ValueError("it is of another format")
+            version = document["version"]
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(f"reading {where}", f"it is no metadata of a backup set ({error})") from error
+        if version != VERSION:
+            raise IntegrityError(
+                f"reading {where}", f"it is of format version {version}, and we read version {VERSION}",
+                "Use a newer Understudy for it.",
+            )  # fmt: skip
+        try:
+            if document.pop("checksum") != _checksum(document):
+                raise ValueError("its checksum does not match")
+            files = tuple(_entry(row) for row in document["files"])
+            if len({entry.path for entry in files}) != len(files):
+                raise ValueError("it lists a file twice")
+            return cls(
+                SetId.parse(document["id"]), str(document["profile"]),
+                datetime.fromisoformat(document["finished_at"]), str(document["tool"]),
+                dict(document["components"]), files,
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError, AttributeError, NotFoundError) as error:
+            raise IntegrityError(f"reading {where}", f"it is damaged ({error})", "Use another set.") from error
+
+    @property
+    def keys(self) -> int:
+        """Return how many keys the set holds."""
+        return sum(entry.keys or 0 for entry in self.files)
+
+    @property
+    def size(self) -> int:
+        """Return the bytes of all files together."""
+        return sum(entry.size for entry in self.files)
+
+    def with_files(self, files: tuple[FileEntry, ...]) -> Metadata:
+        """Return the same metadata with these files."""
+        return replace(self, files=files)
+
+
+def _entry(row: Mapping[str, Any]) -> FileEntry:
+    path, size, sha256, keys = row["path"], row["size"], row["sha256"], row.get("keys")
+    if not isinstance(path, str) or not safe_path(path):
+        raise ValueError("a file's path leaves the set")
+    if not isinstance(size, int) or size < 0 or not isinstance(sha256, str):
+        raise ValueError("a file's size or checksum is none")
+    if keys is not None and (not isinstance(keys, int) or keys < 0):
+        raise ValueError("a number of keys is none")
+    return FileEntry(path, size, sha256, keys)
+
+
+def safe_path(path: str) -> bool:
+    """Tell whether a path may stand inside a set: relative, plain names, no way out."""
+    return bool(_PATH.fullmatch(path)) and ".." not in PurePosixPath(path).parts and path != METADATA
+
+
+def _checksum(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True)
+class BackupSet:
+    """A set that lies in a directory: where, and what its metadata says."""
+
+    directory: Path
+    metadata: Metadata
+
+    @classmethod
+    def open(cls, directory: Path) -> BackupSet:
+        """Read a set's metadata; its files are not looked at.
+
+        Raises:
+            NotFoundError: there is no set in this directory.
+            IntegrityError: its metadata is damaged.
+        """
+        place = directory / METADATA
+        try:
+            with place.open("rb") as file:
+                data = file.read(MOST_METADATA_BYTES + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            raise NotFoundError(
+                f"opening the set in {directory}", f"there is no {METADATA}", "`understudy list` shows the sets."
+            ) from None
+        except OSError as error:
+            raise NotFoundError(f"opening the set in {directory}", error.strerror or str(error)) from error
+        if len(data) > MOST_METADATA_BYTES:
+            raise IntegrityError(f"reading {place}", "it is larger than any metadata can be")
+        return cls(directory, Metadata.decode(data, str(place)))
+
+    def parts(self) -> list[FileEntry]:
+        """Return the files that hold keys, in order."""
+        return [entry for entry in self.metadata.files if entry.keys is not None]
+
+
+def sums(files: tuple[FileEntry, ...]) -> bytes:
+    """Return the text of SHA256SUMS, for `sha256sum -c`."""
+    return "".join(f"{entry.sha256}  {entry.path}\n" for entry in files).encode()

@@ -1,0 +1,154 @@
+"""Task: compare the keys of some parts, or a sample of them, with what a server holds now.
+
+Plan: `target`, `directory`, `parts`, `sample` (line numbers by part, or null for all), `scratch` (the address of
+a scratch server, or null), `seen` (a file to note every key's fingerprint in, or null). Result: the counts of a
+`VerifyReport`.
+
+Two payloads of one value may differ: a hash table is dumped in the order of its buckets. Where they differ, both
+are restored into the scratch server, which then tells whether they are the same value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from understudy.backup.record import Records, decode, read_blocks
+from understudy.backup.tasks.write_keys import name_of
+from understudy.backup.verify_report import VerifyReport
+from understudy.valkey.dump import Dumper
+from understudy.valkey.payload import body
+from understudy.valkey.router import Router
+from understudy.valkey.target import Address, Mode, Target
+from understudy.valkey.wire import ReplyError, Wire
+
+TTL_TOLERANCE_MS = 1000
+_STEP_KEYS = 512
+
+
+def run(plan: Mapping[str, Any], advance: Callable[[int], None]) -> dict[str, Any]:
+    """Compare everything that the plan names; see the module."""
+    comparing = _Comparing(plan)
+    for part in plan["parts"]:
+        wanted = None if plan["sample"] is None else set(plan["sample"][part])
+        for records in _records(Path(plan["directory"]) / part, part, wanted):
+            comparing.compare(records)
+            advance(len(records.keys))
+    comparing.close()
+    return dataclasses.asdict(comparing.report)
+
+
+def _records(path: Path, part: str, wanted: set[int] | None) -> Iterator[Records]:
+    """Yield whole blocks, or only the wanted lines (numbered from 0)."""
+    number = 0
+    with path.open("rb") as file:
+        for block in read_blocks(file, part):
+            if wanted is None:
+                yield decode(block, part)
+                continue
+            lines = block.splitlines(keepends=True)
+            chosen = b"".join(line for at, line in enumerate(lines, number) if at in wanted)
+            number += len(lines)
+            if chosen:
+                yield decode(chosen, part)
+
+
+def fingerprint(db: int, key: bytes) -> int:
+    """Return 63 bits that stand for a key of a database."""
+    digest = hashlib.blake2b(key, digest_size=8, salt=db.to_bytes(4, "big")).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class _Comparing:
+    def __init__(self, plan: Mapping[str, Any]) -> None:
+        self._target = Target.from_data(plan["target"])
+        self._readers: dict[int, tuple[Router, Dumper]] = {}
+        scratch = plan["scratch"]
+        self._scratch = Wire(Address(**scratch), Target((Address(**scratch),), Mode.STANDALONE)) if scratch else None
+        self._seen = Path(plan["seen"]).open("ab") if plan["seen"] else None  # noqa: SIM115 - closed in `close`
+        self.report = VerifyReport()
+
+    def compare(self, records: Records) -> None:
+        """Compare a block, in steps of one database each."""
+        start = 0
+        for at in range(1, len(records.keys) + 1):
+            if at == len(records.keys) or at - start >= _STEP_KEYS or records.dbs[at] != records.dbs[start]:
+                self._step(records, start, at)
+                start = at
+
+    def _step(self, records: Records, start: int, end: int) -> None:
+        db = records.dbs[start]
+        keys = records.keys[start:end]
+        there = {
+            key: (payload, expiry)
+            for dumped in self._reader(db).read(keys)
+            for key, payload, expiry in zip(dumped.keys, dumped.payloads, dumped.expiries_ms, strict=True)
+        }
+        now_ms = time.time_ns() // 1_000_000
+        self.report.compared += len(keys)
+        for at in range(start, end):
+            key, expiry, payload = records.keys[at], records.expire_at_ms[at], records.payloads[at]
+            found = there.get(key)
+            if found is None:
+                if expiry is not None and expiry <= now_ms + TTL_TOLERANCE_MS:
+                    self.report.expired += 1
+                else:
+                    self.report.note("missing", name_of(key))
+                continue
+            if abs((expiry or -1) - found[1]) > TTL_TOLERANCE_MS or (expiry is None) != (found[1] < 0):
+                self.report.note("ttl_mismatch", name_of(key))
+            if body(payload) != body(found[0]) and not self._same(payload, found[0], records.types[at]):
+                self.report.note("value_mismatch", name_of(key))
+        if self._seen:
+            array("Q", [fingerprint(db, key) for key in keys]).tofile(self._seen)
+
+    def _same(self, one: bytes, other: bytes, kind: str) -> bool:
+        """Let the scratch server tell whether two payloads are one value."""
+        if self._scratch is None:
+            self.report.unsure += 1
+            return False
+        names = (b"one", b"other")
+        replies = self._scratch.pipeline(
+            [("RESTORE", name, 0, payload, "REPLACE") for name, payload in zip(names, (one, other), strict=True)]
+        )
+        if any(isinstance(reply, ReplyError) for reply in replies):
+            self.report.unsure += 1
+            return False
+        first, second = self._scratch.pipeline([("DUMP", name) for name in names])
+        if first == second:
+            return True
+        if kind not in ("hash", "set", "zset"):
+            return False  # their order is part of their value, and one server dumps one value in one way
+        digest, second_digest = self._scratch.call("DEBUG", "DIGEST-VALUE", *names)
+        return bool(digest == second_digest) and (kind != "hash" or self._field_expiries_same(names))
+
+    def _field_expiries_same(self, names: tuple[bytes, bytes]) -> bool:
+        assert self._scratch
+        expiries: list[dict[bytes, int]] = []
+        for name in names:
+            fields = sorted(self._scratch.call("HKEYS", name))
+            found = self._scratch.pipeline([("HPEXPIRETIME", name, "FIELDS", len(fields), *fields)])[0]
+            if isinstance(found, ReplyError):
+                return True  # a scratch server without them read both payloads: there are none
+            expiries.append(dict(zip(fields, found, strict=True)))
+        return expiries[0] == expiries[1]
+
+    def _reader(self, db: int) -> Dumper:
+        if db not in self._readers:
+            router = Router(dataclasses.replace(self._target, db=db))
+            self._readers[db] = (router, Dumper(router))
+        return self._readers[db][1]
+
+    def close(self) -> None:
+        """Close files and connections."""
+        if self._seen:
+            self._seen.close()
+        for router, _ in self._readers.values():
+            router.close()
+        if self._scratch:
+            self._scratch.close()

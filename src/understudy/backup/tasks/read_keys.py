@@ -1,0 +1,133 @@
+"""Task: read the keys of some slots, or of one server's databases, into parts.
+
+Plan: `target`, `slots` (ranges, or null outside a cluster), `dbs`, `work`, `stem`, `chunk_keys`, `match`,
+`keys_per_s`. Result: `parts`, `keys`, `gone`, `types`, `rdb_versions`, `slots`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from understudy.backup.part import PartWriter
+from understudy.backup.record import encode
+from understudy.errors import IncompleteError, UnreachableError
+from understudy.valkey.discovery import info
+from understudy.valkey.dump import Dumped, Dumper, Pace
+from understudy.valkey.glob import compile_glob
+from understudy.valkey.keyspace import list_slots, scan
+from understudy.valkey.payload import TYPE_NAMES, rdb_version
+from understudy.valkey.router import Router
+from understudy.valkey.slots import as_ranges, from_ranges
+from understudy.valkey.target import Mode, Target
+from understudy.valkey.wire import ServerSaidError
+
+_MOST_TRIES = 5
+
+
+class _Changed(Exception):  # noqa: N818 - a signal, not an error
+    """The server behind the endpoint is not the one that we began with."""
+
+
+def run(plan: Mapping[str, Any], advance: Callable[[int], None]) -> dict[str, Any]:
+    """Read everything that the plan names; see the module."""
+    target = Target.from_data(plan["target"])
+    if plan["slots"] is not None:
+        return _Reading(plan, target, advance, 0).of_slots(from_ranges(plan["slots"]))
+    why = ""
+    for attempt in range(_MOST_TRIES):
+        # SCAN's cursor is worth nothing on another server: after a failover we start over, in files of their own
+        reading = _Reading(plan, target, advance, attempt)
+        try:
+            return reading.of_server()
+        except (UnreachableError, ServerSaidError, _Changed) as error:
+            why = str(error)
+            reading.discard()
+    raise IncompleteError(
+        f"reading every key of {target}", f"it changed {_MOST_TRIES} times while we read; the last time: {why}",
+        "Let the failover end, then run the backup again.",
+    )  # fmt: skip
+
+
+class _Reading:
+    def __init__(
+        self, plan: Mapping[str, Any], target: Target, advance: Callable[[int], None], attempt: int
+    ) -> None:
+        self._plan, self._target, self._advance = plan, target, advance
+        self._work = Path(plan["work"])
+        self._writer = PartWriter(self._work, f"{plan['stem']}-try{attempt}", plan["chunk_keys"])
+        self._pace = Pace(plan["keys_per_s"])
+        self._types: Counter[int] = Counter()
+        self._versions: set[int] = set()
+        self._keys = 0
+        self._gone = 0
+
+    def of_slots(self, slots: set[int]) -> dict[str, Any]:
+        """Read slots from whoever owns them, however they move meanwhile."""
+        match = compile_glob(self._plan["match"]) if self._plan["match"] else None
+        for db in self._plan["dbs"]:
+            with Router(dataclasses.replace(self._target, db=db)) as router:
+                dumper = Dumper(router, self._pace)
+                for names in list_slots(router, slots, match):
+                    self._write(dumper.read(names), db)
+                self._gone += dumper.gone
+        return self._result(as_ranges(slots))
+
+    def of_server(self) -> dict[str, Any]:
+        """Read the databases of the one primary behind the target, which must stay the same one."""
+        for db in self._plan["dbs"]:
+            with Router(dataclasses.replace(self._target, db=db)) as router:
+                before = _identity(router)
+                address = router.owner(None)
+                if address is None:
+                    raise _Changed("there is no primary")
+                dumper = Dumper(router, self._pace)
+                for names in scan(router, address, self._plan["match"]):
+                    self._write(dumper.read(names), db)
+                router.refresh()
+                if _identity(router) != before:
+                    raise _Changed("another server took over")
+                self._gone += dumper.gone
+        return self._result(None)
+
+    def _write(self, steps: Iterator[Dumped], db: int) -> None:
+        for step in steps:
+            self._writer.write(encode(step, db))
+            self._types.update([payload[0] for payload in step.payloads])
+            self._versions.add(rdb_version(step.payloads[0]))
+            self._keys += len(step.keys)
+            self._advance(len(step.keys))
+
+    def _result(self, slots: list[str] | None) -> dict[str, Any]:
+        types: Counter[str] = Counter()
+        for byte, count in self._types.items():
+            types[TYPE_NAMES[byte]] += count
+        return {
+            "parts": [part.as_data() for part in self._writer.finish()],
+            "keys": self._keys,
+            "gone": self._gone,
+            "types": types,
+            "rdb_versions": sorted(self._versions),
+            "slots": slots,
+        }
+
+    def discard(self) -> None:
+        """Take back what was written and reported."""
+        self._advance(-self._keys)
+        for part in self._writer.finish():
+            (self._work / part.file).unlink()
+            (self._work / part.member).unlink()
+
+
+def _identity(router: Router) -> tuple[str, ...]:
+    """Return what changes when another server, or another life of the same server, answers."""
+    if router.target.mode is Mode.ENTERPRISE:
+        return ("behind a proxy",)  # it hides who serves us; a broken connection is all that we can notice
+    address = router.owner(None)
+    if address is None:
+        return ()
+    wire = router.wire(address)
+    return (str(address), info(wire)["run_id"], info(wire, "replication")["role"])

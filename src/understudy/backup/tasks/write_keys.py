@@ -1,0 +1,142 @@
+"""Task: write the keys of some parts to their owners.
+
+Plan: `target`, `directory`, `parts`, `overwrite`, `recreate_stream_groups`, `dry_run`. Result: the counts of a
+`RestoreReport`. Every step is safe to repeat, so that a restore that broke off can simply be run again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from understudy.backup.component import RestoreReport
+from understudy.backup.record import Records, decode, read_blocks
+from understudy.valkey.payload import body
+from understudy.valkey.router import Router
+from understudy.valkey.slots import key_slot
+from understudy.valkey.target import Target
+from understudy.valkey.wire import Command, Reply, ReplyError
+
+STEP_KEYS = 512
+STEP_BYTES = 4 << 20
+
+
+def run(plan: Mapping[str, Any], advance: Callable[[int], None]) -> dict[str, Any]:
+    """Write everything that the plan names; see the module."""
+    writing = _Writing(plan)
+    try:
+        for part in plan["parts"]:
+            with (Path(plan["directory"]) / part).open("rb") as file:
+                for block in read_blocks(file, part):
+                    records = decode(block, part)
+                    writing.write(records)
+                    advance(len(records.keys))
+    finally:
+        writing.close()
+    return dataclasses.asdict(writing.report)
+
+
+class _Writing:
+    def __init__(self, plan: Mapping[str, Any]) -> None:
+        self._plan = plan
+        self._target = Target.from_data(plan["target"])
+        self._routers: dict[int, Router] = {}
+        self._replace = (b"REPLACE",) if plan["overwrite"] else ()
+        self.report = RestoreReport()
+
+    def write(self, records: Records) -> None:
+        """Write a block, in steps of bounded size and of one database each."""
+        start, held = 0, 0
+        for at, payload in enumerate(records.payloads):
+            held += len(payload)
+            if at > start and (
+                at - start >= STEP_KEYS or held > STEP_BYTES or records.dbs[at] != records.dbs[start]
+            ):
+                self._step(records, start, at)
+                start, held = at, len(payload)
+        if records.keys:
+            self._step(records, start, len(records.keys))
+
+    def _step(self, records: Records, start: int, end: int) -> None:
+        router = self._router(records.dbs[start])
+        keys = records.keys[start:end]
+        expiries = records.expire_at_ms[start:end]
+        now_ms = time.time_ns() // 1_000_000
+        expired = [expiry is not None and expiry <= now_ms for expiry in expiries]
+        commands: list[tuple[int | None, Command]]
+        if self._plan["dry_run"]:
+            commands = [(key_slot(key), (b"EXISTS", key)) for key in keys]
+            for there, gone in zip(router.execute(commands).values, expired, strict=True):
+                self._count_dry(there, gone)
+            return
+        commands = [
+            (key_slot(key), (b"RESTORE", key, expiry or 0, payload, b"ABSTTL", *self._replace))
+            for key, expiry, payload in zip(keys, expiries, records.payloads[start:end], strict=True)
+        ]
+        replies = router.execute(commands)
+        if not replies.resent and replies.values.count(b"OK") == len(keys) and not any(expired):
+            self.report.restored += len(keys)
+        else:
+            for at, reply in enumerate(replies.values):
+                self._count(router, keys[at], records.payloads[start + at], reply, expired[at], at in replies.resent)
+        if not self._plan["recreate_stream_groups"]:
+            streams = [key for key, kind in zip(keys, records.types[start:end], strict=True) if kind == "stream"]
+            self._drop_groups(router, [key for key in streams if replies.values[keys.index(key)] == b"OK"])
+
+    def _count_dry(self, there: Reply, gone: bool) -> None:
+        if gone:
+            self.report.expired += 1
+        elif there and not self._replace:
+            self.report.skipped += 1
+        else:
+            self.report.restored += 1
+
+    def _count(self, router: Router, key: bytes, payload: bytes, reply: Reply, expired: bool, resent: bool) -> None:
+        """Count one reply. The server's clock decides on expiry; ours only names what it did."""
+        if expired and not isinstance(reply, ReplyError):
+            self.report.expired += 1
+        elif reply == b"OK":
+            self.report.restored += 1
+        elif not str(reply).startswith("BUSYKEY"):
+            self.report.fail(f"{name_of(key)}: {reply}")
+        elif resent and self._is_ours(router, key, payload):
+            self.report.restored += 1  # the first try got through, only its answer was lost
+        else:
+            self.report.skipped += 1
+
+    def _is_ours(self, router: Router, key: bytes, payload: bytes) -> bool:
+        there = router.execute([(key_slot(key), (b"DUMP", key))]).values[0]
+        return isinstance(there, bytes) and body(there) == body(payload)
+
+    def _drop_groups(self, router: Router, streams: Sequence[bytes]) -> None:
+        answers = router.execute([(key_slot(key), (b"XINFO", b"GROUPS", key)) for key in streams]).values
+        commands: list[tuple[int | None, Command]] = [
+            (key_slot(key), (b"XGROUP", b"DESTROY", key, dict(zip(group[::2], group[1::2], strict=True))[b"name"]))
+            for key, groups in zip(streams, answers, strict=True)
+            if not isinstance(groups, ReplyError)
+            for group in groups
+        ]
+        if commands:
+            router.execute(commands)
+
+    def _router(self, db: int) -> Router:
+        if db not in self._routers:
+            self._routers[db] = Router(dataclasses.replace(self._target, db=db))
+        return self._routers[db]
+
+    def close(self) -> None:
+        """Close every connection."""
+        for router in self._routers.values():
+            router.close()
+
+
+def name_of(key: bytes) -> str:
+    """Return a key as text that can be read and typed."""
+    try:
+        text = key.decode()
+    except UnicodeDecodeError:
+        text = ""
+    return text if text.isprintable() and text else repr(key)[1:]

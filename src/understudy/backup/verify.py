@@ -1,0 +1,136 @@
+"""Compare a set with a server: a sample of its keys, or every key both ways."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import random
+import sqlite3
+import tempfile
+from array import array
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from understudy.backup.check import check_sums
+from understudy.backup.set import BackupSet
+from understudy.backup.tasks.compare_keys import fingerprint
+from understudy.backup.tasks.write_keys import name_of
+from understudy.backup.verify_report import VerifyReport
+from understudy.backup.workers import default_jobs, run_all
+from understudy.errors import UnderstudyError
+from understudy.progress import Progress, stage
+from understudy.valkey.glob import compile_glob
+from understudy.valkey.keyspace import list_slots, scan
+from understudy.valkey.router import Router
+from understudy.valkey.target import Address, Mode, Target
+from understudy.valkey.topology import SLOTS
+
+_NOTES_AT_ONCE = 100_000
+
+
+def verify(
+    backup: BackupSet,
+    target: Target,
+    progress: Progress,
+    *,
+    sample: int | None = 200,
+    chance: random.Random | None = None,
+) -> VerifyReport:
+    """Compare `sample` random keys of a set (None: every key, and look for keys that the set lacks).
+
+    Raises:
+        IntegrityError: the set is damaged.
+        UnreachableError: the server did not answer.
+    """
+    check_sums(backup, progress)
+    with Router(target) as router, tempfile.TemporaryDirectory() as folder, _scratch() as scratch:
+        plans = _plans(backup, router.target, sample, chance or random.Random(), scratch, Path(folder))  # noqa: S311
+        total = backup.metadata.keys if sample is None else min(sample, backup.metadata.keys)
+        report = VerifyReport()
+        with stage(progress, "Comparing keys", total, "keys"):
+            for result in run_all("understudy.backup.tasks.compare_keys:run", plans, progress.advance):
+                report.add(result)
+        if sample is None:
+            _look_for_extra(backup, router, [Path(plan["seen"]) for plan in plans], Path(folder), report, progress)
+    return report
+
+
+def _plans(
+    backup: BackupSet, target: Target, sample: int | None, chance: random.Random, scratch: Address | None, folder: Path
+) -> list[dict[str, Any]]:
+    parts = backup.parts()
+    chosen: dict[str, list[int]] | None = None
+    if sample is not None:
+        numbers = sorted(chance.sample(range(backup.metadata.keys), min(sample, backup.metadata.keys)))
+        chosen, first = {}, 0
+        for entry in parts:
+            last = first + (entry.keys or 0)
+            chosen[entry.path] = [number - first for number in numbers if first <= number < last]
+            first = last
+        parts = [entry for entry in parts if chosen[entry.path]]
+    jobs = default_jobs(max(len(parts), 1))
+    return [
+        {
+            "target": target.as_data(),
+            "directory": str(backup.directory),
+            "parts": [entry.path for entry in parts[job::jobs]],
+            "sample": chosen,
+            "scratch": dataclasses.asdict(scratch) if scratch else None,
+            "seen": str(folder / f"seen-{job}") if sample is None else None,
+        }
+        for job in range(jobs)
+    ]
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[Address | None]:
+    """Run a scratch server, where its wheel is installed; it settles doubts about values."""
+    try:
+        from understudy import lab  # noqa: PLC0415 - the lab is an extra
+
+        running = lab.standalone()
+    except (ImportError, UnderstudyError):
+        yield None
+        return
+    with running as server:
+        yield server.target().seeds[0]
+
+
+def _look_for_extra(
+    backup: BackupSet, router: Router, notes: Iterable[Path], folder: Path, report: VerifyReport, progress: Progress
+) -> None:
+    """Count the server's keys that the set lacks. Fingerprints go to a file: memory does not grow with the keys."""
+    recorded = backup.metadata.components.get("redis", {})
+    database = sqlite3.connect(folder / "fingerprints.sqlite")
+    with contextlib.closing(database):
+        database.execute("PRAGMA journal_mode=OFF")
+        database.execute("CREATE TABLE seen (print INTEGER PRIMARY KEY)")
+        for note in notes:
+            for prints in _read_notes(note):
+                database.executemany("INSERT OR IGNORE INTO seen VALUES (?)", ((value,) for value in prints))
+        with stage(progress, "Looking for extra keys", None, "keys"):
+            for db in recorded.get("databases", [0]):
+                for names in _names(router, db, recorded.get("match")):
+                    wanted = {fingerprint(db, name): name for name in names}
+                    database.execute("CREATE TEMP TABLE asked (print INTEGER PRIMARY KEY)")
+                    database.executemany("INSERT INTO asked VALUES (?)", ((value,) for value in wanted))
+                    extra = database.execute("SELECT print FROM asked EXCEPT SELECT print FROM seen").fetchall()
+                    database.execute("DROP TABLE asked")
+                    for (value,) in extra:
+                        report.note("extra", name_of(wanted[value]))
+                    progress.advance(len(names))
+
+
+def _read_notes(path: Path) -> Iterator[array[int]]:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        while data := file.read(8 * _NOTES_AT_ONCE):
+            yield array("Q", data)
+
+
+def _names(router: Router, db: int, match: str | None) -> Iterator[list[bytes]]:
+    with Router(dataclasses.replace(router.target, db=db)) as there:
+        if there.target.mode is Mode.OSS_CLUSTER:
+            yield from list_slots(there, range(SLOTS), compile_glob(match) if match else None)
+        elif address := there.owner(None):
+            yield from scan(there, address, match)

@@ -1,0 +1,198 @@
+"""Read many keys as DUMP payloads with their expiry, fast, and gently to the server's memory.
+
+The fast way is one read-only script a few hundred keys, which stops at a budget of bytes, so that a server never
+holds a pile of huge replies for us. Where scripts are refused, or a key is on the move, plain commands do it:
+sizes are asked first (MEMORY USAGE) and payloads fetched in windows of the same budget.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+
+from understudy.errors import UnreachableError
+from understudy.valkey.router import Router
+from understudy.valkey.slots import key_slot
+from understudy.valkey.target import Address, Mode
+from understudy.valkey.wire import Command, Reply, ReplyError, Wire, error_for, pack
+
+KEYS_A_STEP = 256
+BUDGET_BYTES = 1 << 20
+_SCRIPT = files("understudy.valkey").joinpath("dump_many.lua").read_bytes()
+_SCRIPT_SHA1 = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()  # how servers name scripts
+GONE = -2  # PEXPIRETIME's own word for a key that does not exist
+
+
+@dataclass(frozen=True)
+class Dumped:
+    """Names, payloads and expiries side by side; absolute milliseconds, -1 for none. Every key existed."""
+
+    keys: list[bytes]
+    payloads: list[bytes]
+    expiries_ms: list[int]
+
+
+@dataclass
+class Pace:
+    """A limit on keys a second, kept by pausing before a step; `keys_per_s` 0 means none."""
+
+    keys_per_s: float = 0.0
+    _next_at: float = 0.0
+
+    def spend(self, keys: int) -> None:
+        """Wait until this many keys may be read."""
+        if not self.keys_per_s:
+            return
+        now = time.monotonic()
+        if self._next_at > now:
+            time.sleep(self._next_at - now)
+        self._next_at = max(now, self._next_at) + keys / self.keys_per_s
+
+
+class Dumper:
+    """Reads keys through a router. `gone` counts the names that no longer existed when their turn came."""
+
+    def __init__(self, router: Router, pace: Pace | None = None) -> None:
+        self._router = router
+        self._pace = pace or Pace()
+        self._script_works = router.target.mode is not Mode.ENTERPRISE
+        self._expiry_command = "PEXPIRETIME"
+        self.gone = 0
+
+    def read(self, keys: Sequence[bytes]) -> Iterator[Dumped]:
+        """Yield the keys that exist, with payload and expiry, in steps of bounded size.
+
+        Every key is read from whoever owns it at that moment; what has expired or been deleted is counted in `gone`.
+
+        Raises:
+            UnreachableError: an owner stayed away for the router's patience.
+        """
+        if not self._script_works:
+            yield from self._read_plainly(keys)
+            return
+        for address, owned in self._by_owner(keys).items():
+            if address is None:
+                yield from self._read_plainly(owned)
+            else:
+                yield from self._read_by_script(address, owned)
+
+    def _by_owner(self, keys: Sequence[bytes]) -> dict[Address | None, list[bytes]]:
+        if self._router.target.mode is not Mode.OSS_CLUSTER:
+            return {self._router.owner(None): list(keys)}
+        groups: dict[Address | None, list[bytes]] = {}
+        for key in keys:
+            groups.setdefault(self._router.owner(key_slot(key)), []).append(key)
+        return groups
+
+    def _read_by_script(self, address: Address, keys: list[bytes]) -> Iterator[Dumped]:
+        """Keep one step under way while the one before is being dealt with."""
+        at = 0
+        asked: list[list[bytes]] = []  # sent, in order; a step leaves the list when its reply is here
+        again: list[bytes] = []
+        try:
+            while at < len(keys) or again or asked:
+                try:
+                    wire = self._router.wire(address)
+                    while len(asked) < 2 and (again or at < len(keys)):
+                        step = again or keys[at : at + KEYS_A_STEP]
+                        at += 0 if again else len(step)
+                        again = []
+                        asked.append(step)
+                        self._ask(wire, step)
+                    reply = wire.read()
+                except UnreachableError:
+                    self._router.drop(address)
+                    rest = [key for step in asked for key in step] + again + keys[at:]
+                    asked = []
+                    yield from self._read_plainly(rest)
+                    return
+                step = asked.pop(0)
+                if isinstance(reply, ReplyError):
+                    yield from self._refused(wire, step, reply)
+                else:
+                    again += yield from self._sort_out(step, reply)
+        finally:
+            if asked:
+                self._router.drop(address)  # replies are still on their way; this connection is of no more use
+
+    def _ask(self, wire: Wire, step: list[bytes]) -> None:
+        self._pace.spend(len(step))
+        wire.send(pack(("EVALSHA_RO", _SCRIPT_SHA1, 0, BUDGET_BYTES, *step)))
+
+    def _refused(self, wire: Wire, step: list[bytes], reply: ReplyError) -> Iterator[Dumped]:
+        """Load the script where it is not known; otherwise read this step without it."""
+        text = str(reply)
+        if text.startswith("NOSCRIPT"):
+            # a step sent before this one may still be unanswered on `wire`; load on a connection of its own
+            with Wire(wire.address, self._router.target) as other:
+                loaded = other.pipeline([("SCRIPT", "LOAD", _SCRIPT)])[0]
+            self._script_works = not isinstance(loaded, ReplyError)
+        elif "unknown command" in text or text.startswith("NOPERM"):
+            self._script_works = False
+        yield from self._read_plainly(step)
+
+    def _sort_out(self, step: list[bytes], reply: Reply) -> Iterator[Dumped]:  # returns what was not read
+        payloads, expiries = reply[0::2], reply[1::2]
+        if None not in payloads:
+            yield Dumped(step, payloads, expiries)
+            return []
+        here = [at for at, payload in enumerate(payloads) if payload is not None]
+        if here:
+            yield Dumped([step[at] for at in here], [payloads[at] for at in here], [expiries[at] for at in here])
+        self.gone += expiries.count(GONE)
+        return [key for key, expiry in zip(step, expiries, strict=True) if expiry is None]
+
+    def _read_plainly(self, keys: Sequence[bytes]) -> Iterator[Dumped]:
+        for start in range(0, len(keys), KEYS_A_STEP):
+            step = keys[start : start + KEYS_A_STEP]
+            self._pace.spend(len(step))
+            sizes = self._router.execute([(key_slot(key), ("MEMORY", "USAGE", key)) for key in step]).values
+            window: list[bytes] = []
+            held = 0
+            for key, size in zip(step, sizes, strict=True):
+                bytes_held = size if isinstance(size, int) else BUDGET_BYTES // 16  # unknown: be careful
+                if window and held + bytes_held > BUDGET_BYTES:
+                    yield from self._fetch(window)
+                    window, held = [], 0
+                window.append(key)
+                held += bytes_held
+            if window:
+                yield from self._fetch(window)
+
+    def _fetch(self, keys: list[bytes]) -> Iterator[Dumped]:
+        commands: list[tuple[int | None, Command]] = []
+        for key in keys:
+            slot = key_slot(key)
+            commands += [(slot, ("DUMP", key)), (slot, (self._expiry_command, key))]
+        values = self._router.execute(commands).values
+        if self._expiry_command == "PEXPIRETIME" and any(_unknown(value) for value in values[1::2]):
+            self._expiry_command = "PTTL"  # Redis before 7.0
+            yield from self._fetch(keys)
+            return
+        now_ms = self._server_now_ms() if self._expiry_command == "PTTL" else 0
+        kept = Dumped([], [], [])
+        for key, payload, expiry in zip(keys, values[0::2], values[1::2], strict=True):
+            for value in (payload, expiry):
+                if isinstance(value, ReplyError):
+                    raise error_for(self._router.owner(key_slot(key)) or self._router.target.seeds[0], ("DUMP",), value)
+            if payload is None or expiry == GONE:
+                self.gone += 1
+                continue
+            kept.keys.append(key)
+            kept.payloads.append(payload)
+            kept.expiries_ms.append(expiry + now_ms if expiry >= 0 else expiry)
+        if kept.keys:
+            yield kept
+
+    def _server_now_ms(self) -> int:
+        address = self._router.owner(0) or self._router.target.seeds[0]
+        seconds, micros = self._router.wire(address).call("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+
+def _unknown(value: Reply) -> bool:
+    return isinstance(value, ReplyError) and ("unknown command" in str(value) or "unsupported" in str(value))
+
