@@ -61,9 +61,7 @@ def make(lab: Path) -> Files:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - _EARLIER)
             .not_valid_after(now + _VALID_FOR)
-            .add_extension(
-                x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True
-            )
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True)
             .add_extension(
                 x509.KeyUsage(
                     digital_signature=True,
@@ -79,9 +77,7 @@ def make(lab: Path) -> Files:
                 critical=True,
             )
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
         )
 
     ca_key = ec.generate_private_key(ec.SECP256R1())

@@ -39,9 +39,7 @@ class Deadline:
                 last = error.why
             for node in watched:
                 if not node.alive:
-                    raise StartError(
-                        doing, f"{node.name} died:\n{log_tail(node.log)}", f"Its log: {node.log}"
-                    )
+                    raise StartError(doing, f"{node.name} died:\n{log_tail(node.log)}", f"Its log: {node.log}")
             if self.left_s == 0:
                 why = f"not within {self.seconds:g} s" + (f" ({last})" if last else "")
                 raise StartError(doing, why, "Look at the servers' logs: `understudy logs`.")

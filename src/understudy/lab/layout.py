@@ -99,9 +99,7 @@ class Layout(Protocol):
 def place(name: str, kind: Kind, role: Role, port: int, directory: Path, *, fronted: bool = False) -> LabNode:
     """Return one node of a plan; `fronted` puts its process behind Envoy's public port."""
     inner = port + INNER_FROM if fronted else port
-    return LabNode(
-        name, kind, role, Address(HOST, port), inner, directory / name, directory / "logs" / f"{name}.log"
-    )
+    return LabNode(name, kind, role, Address(HOST, port), inner, directory / name, directory / "logs" / f"{name}.log")
 
 
 def of_kind(nodes: Sequence[LabNode], kind: Kind) -> list[LabNode]:
@@ -122,9 +120,7 @@ def listening_ports(nodes: Sequence[LabNode], *, cluster: bool) -> dict[int, str
     """Return every port that these nodes will listen on, and which node does."""
     ports = {port: node.name for node in nodes for port in node.ports}
     if cluster:
-        ports |= {
-            node.inner_port + BUS_OFFSET: f"{node.name} (cluster bus)" for node in of_kind(nodes, "valkey")
-        }
+        ports |= {node.inner_port + BUS_OFFSET: f"{node.name} (cluster bus)" for node in of_kind(nodes, "valkey")}
     return ports
 
 
@@ -142,6 +138,4 @@ def check_counts(options: Options, *, max_port: int) -> None:
             f"the port {options.port} is not between 1024 and {max_port}",
         )
     if options.node_timeout_ms < 100 or options.down_after_ms < 100:
-        raise UsageError(
-            f"planning the layout {options.layout}", "a timeout below 100 ms makes healthy nodes look dead"
-        )
+        raise UsageError(f"planning the layout {options.layout}", "timeouts below 100 ms make healthy nodes look dead")

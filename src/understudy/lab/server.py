@@ -105,9 +105,7 @@ class StartError(UnderstudyError):
     exit_code = 10
 
 
-def start(
-    launches: Sequence[tuple[LabNode, Sequence[str]]], record: Callable[[list[LabNode]], None]
-) -> list[LabNode]:
+def start(launches: Sequence[tuple[LabNode, Sequence[str]]], record: Callable[[list[LabNode]], None]) -> list[LabNode]:
     """Start servers side by side and return them with their processes, before they are ready.
 
     `record` is called once, when every process has a pid and none runs its server yet: what it writes down is

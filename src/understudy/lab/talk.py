@@ -9,9 +9,7 @@ from understudy.valkey.target import Address, Target
 from understudy.valkey.wire import Wire
 
 
-def ask(
-    place: LabNode | Address, password: str | None, *command: str | int | bytes, timeout_s: float = 2.0
-) -> Any:
+def ask(place: LabNode | Address, password: str | None, *command: str | int | bytes, timeout_s: float = 2.0) -> Any:
     """Run one command on its own connection and return the reply, every string in it decoded.
 
     A node is asked where its process listens, behind any proxy, so that this works in a TLS lab as well.

@@ -7,19 +7,21 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from understudy.lab import guardian
 from understudy.lab.layout import Options, listening_ports
-from understudy.lab.layouts import find_layout
+from understudy.lab.layouts import find_layout, options_for
+from understudy.lab.live import Lab
 from understudy.lab.ports import claim
-from understudy.lab.running import Lab
 from understudy.lab.server import LabNode, StartError
 
 _ATTEMPTS = 3
 _GUARDIAN_ENDS_WITHIN_S = 20
 
 
+@contextlib.contextmanager
 def standalone(
     *,
     replicas: int = 0,
@@ -27,11 +29,14 @@ def standalone(
     tls: bool = False,
     persist: bool = False,
     server: str | None = None,
-) -> contextlib.AbstractContextManager[Lab]:
+) -> Iterator[Lab]:
     """Run one server."""
-    return _run("standalone", 1, replicas, password=password, tls=tls, persist=persist, server=server)
+    options = options_for("standalone", replicas=replicas, password=password, tls=tls, persist=persist, server=server)
+    with _running(options) as lab:
+        yield lab
 
 
+@contextlib.contextmanager
 def sentinel(
     *,
     replicas: int = 2,
@@ -40,20 +45,22 @@ def sentinel(
     persist: bool = False,
     server: str | None = None,
     down_after_ms: int = 1000,
-) -> contextlib.AbstractContextManager[Lab]:
+) -> Iterator[Lab]:
     """Run one primary with replicas, watched by three sentinels under the name `mymaster`."""
-    return _run(
+    options = options_for(
         "sentinel",
-        1,
-        replicas,
+        replicas=replicas,
         password=password,
         tls=tls,
         persist=persist,
         server=server,
         down_after_ms=down_after_ms,
     )
+    with _running(options) as lab:
+        yield lab
 
 
+@contextlib.contextmanager
 def cluster(
     *,
     primaries: int = 3,
@@ -63,62 +70,31 @@ def cluster(
     persist: bool = False,
     server: str | None = None,
     node_timeout_ms: int = 2000,
-) -> contextlib.AbstractContextManager[Lab]:
+    layout: str = "cluster",
+) -> Iterator[Lab]:
     """Run a cluster; `replicas` counts a primary's replicas."""
-    return _run(
-        "cluster",
-        primaries,
-        replicas,
+    options = options_for(
+        layout,
+        primaries=primaries,
+        replicas=replicas,
         password=password,
         tls=tls,
         persist=persist,
         server=server,
         node_timeout_ms=node_timeout_ms,
     )
+    with _running(options) as lab:
+        yield lab
 
 
-def enterprise(
-    *,
-    primaries: int = 3,
-    replicas: int = 1,
-    password: str | None = None,
-    tls: bool = False,
-    persist: bool = False,
-    server: str | None = None,
-    node_timeout_ms: int = 2000,
-) -> contextlib.AbstractContextManager[Lab]:
-    """Run a cluster behind one endpoint."""
-    return _run(
-        "enterprise",
-        primaries,
-        replicas,
-        password=password,
-        tls=tls,
-        persist=persist,
-        server=server,
-        node_timeout_ms=node_timeout_ms,
-    )
+# A cluster behind one endpoint; the same arguments.
+enterprise = partial(cluster, layout="enterprise")
 
 
 @contextlib.contextmanager
-def _run(
-    layout: str,
-    primaries: int,
-    replicas: int,
-    *,
-    password: str | None,
-    tls: bool,
-    persist: bool,
-    server: str | None,
-    node_timeout_ms: int = 2000,
-    down_after_ms: int = 1000,
-) -> Iterator[Lab]:
-    options = Options(
-        layout, 10_000, primaries, replicas, server, password, tls, persist, node_timeout_ms, down_after_ms
-    )
+def _running(options: Options) -> Iterator[Lab]:
     with contextlib.ExitStack() as stack:
-        lab = _bring_up(options, stack)
-        yield lab
+        yield _bring_up(options, stack)
 
 
 def _bring_up(options: Options, stack: contextlib.ExitStack) -> Lab:
@@ -140,10 +116,7 @@ def _bring_up(options: Options, stack: contextlib.ExitStack) -> Lab:
 def _enter(options: Options, stack: contextlib.ExitStack) -> Lab:
     """Return a lab that is planned and guarded; nothing of it runs yet."""
     layout = find_layout(options.layout)
-    layout.check(options)
-    planned = listening_ports(
-        layout.plan(options, Path()), cluster=options.layout in {"cluster", "enterprise"}
-    )
+    planned = listening_ports(layout.plan(options, Path()), cluster=options.layout in {"cluster", "enterprise"})
     block = claim(port - options.port for port in planned)
     stack.callback(block.release)
     options = Options.from_data({**options.as_data(), "port": block.first})
@@ -152,7 +125,7 @@ def _enter(options: Options, stack: contextlib.ExitStack) -> Lab:
     watch = Guardian(directory)
     stack.callback(watch.end)
     lab = Lab(f"{options.layout}-{block.first}", options, directory, watch.note)
-    stack.callback(lambda: lab.nodes and lab.stop())
+    stack.callback(lab.stop)
     return lab
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from understudy.errors import UsageError
@@ -96,7 +97,7 @@ def cluster_argv(node: LabNode, options: Options, binary: Binary, *, own: bool) 
 def shares(primaries: int) -> list[tuple[int, int]]:
     """Return the first and the last slot of each primary; they differ in size by one at most."""
     edges = [round(SLOTS * i / primaries) for i in range(primaries + 1)]
-    return [(first, after - 1) for first, after in zip(edges, edges[1:], strict=False)]
+    return [(first, after - 1) for first, after in pairwise(edges)]
 
 
 def form(data: Sequence[LabNode], options: Options, binary: Binary, deadline: Deadline) -> None:

@@ -49,18 +49,14 @@ def _open(node: LabNode) -> bool:
 def linked(node: LabNode, password: str | None) -> bool:
     """Return whether a server is a primary, or a replica in sync with its primary."""
     said = info(ask(node, password, "INFO", "replication"))
-    return said["role"] == "master" or (
-        said["master_link_status"] == "up" and said["master_sync_in_progress"] == "0"
-    )
+    return said["role"] == "master" or (said["master_link_status"] == "up" and said["master_sync_in_progress"] == "0")
 
 
 def await_links(nodes: Sequence[LabNode], options: Options, deadline: Deadline) -> None:
     """Wait until every replica is in sync with its primary."""
     data = of_kind(nodes, "valkey")
     for node in data:
-        deadline.until(
-            f"waiting for {node.name} to be in sync", lambda node=node: linked(node, options.password), data
-        )  # type: ignore[misc]
+        deadline.until(f"waiting for {node.name} to be in sync", lambda node=node: linked(node, options.password), data)  # type: ignore[misc]
 
 
 def own_source(options: Options, binary: Binary) -> bool:

