@@ -1,0 +1,1 @@
+"""Is the data safe, and can I get it back?"""

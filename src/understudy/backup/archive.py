@@ -14,7 +14,7 @@ import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from isal import igzip, isal_zlib
 
@@ -26,7 +26,7 @@ _BLOCK = tarfile.BLOCKSIZE
 _CHUNK_BYTES = 1 << 20
 _MOST_TRAILING_BYTES = 1 << 20  # tar pads its end; more than this is something hidden
 _HINT = "Use another set, or fetch the archive again."
-_UNREADABLE = (OSError, EOFError, zlib.error, isal_zlib.error, tarfile.TarError, ValueError)
+_UNREADABLE: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, cast(type[Exception], isal_zlib.error), tarfile.TarError, ValueError)
 
 
 def padding(size: int) -> bytes:
@@ -94,7 +94,7 @@ def extract(source: BinaryIO, into: Path, name: str, advance: Callable[[int], No
         RefusedError: there is not enough room.
     """
     try:
-        with igzip.open(source, "rb") as stream:
+        with cast(BinaryIO, igzip.GzipFile(fileobj=source, mode="rb")) as stream:  # type: ignore[no-untyped-call]
             folder, metadata, raw = _first(stream, name)
             room = shutil.disk_usage(into).free
             if metadata.size > room:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from understudy.backup.archive import extract
 from understudy.backup.check import check_sums
@@ -32,18 +33,26 @@ def opened(
         if isinstance(found, BackupSet):
             yield found
             return
-        with local.scratch("unpack") as into, found.open("rb") as stream:
+        with local.scratch("unpack") as place, found.open("rb") as stream:
+            into = _folder(place)
             with stage(progress, "Unpacking", None, "bytes"):
                 metadata = extract(stream, into, found.name, progress.advance)
             yield BackupSet(into, metadata)
         return
     stored = find(remote, name or LATEST)
-    with local.scratch("unpack") as into:
+    with local.scratch("unpack") as place:
+        into = _folder(place)
         with stage(progress, "Downloading", None, "bytes"), remote.open(stored) as stream:
             metadata = extract(stream, into, stored.key, progress.advance)
         if metadata.id != stored.id:
             raise NotFoundError(f"opening {stored.key}", f"it holds another set, {metadata.id}")
         yield BackupSet(into, metadata)
+
+
+def _folder(place: Path) -> Path:
+    into = place / "set"
+    into.mkdir(mode=0o700)
+    return into
 
 
 def restore(

@@ -1,0 +1,1 @@
+"""How does it look? Templates and charts, for reports and dashboards."""

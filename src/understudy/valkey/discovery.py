@@ -86,13 +86,13 @@ def _from_sentinels(target: Target) -> Topology:
             seen.append(error)
             continue
         return Topology.from_sentinel(pairs(primary), map(pairs, replicas))
-    for error in seen:
-        if isinstance(error, NotAuthorisedError):
-            raise error
-        if isinstance(error, ServerSaidError):
+    for refusal in seen:
+        if isinstance(refusal, NotAuthorisedError):
+            raise refusal
+        if isinstance(refusal, ServerSaidError):
             raise NotFoundError(
-                f"asking {target} for the service {target.service!r}", error.why, "Name it with ?service=NAME."
-            ) from error
+                f"asking {target} for the service {target.service!r}", refusal.why, "Name it with ?service=NAME."
+            ) from refusal
     raise UnreachableError("looking for a sentinel", f"none answered: {target}", "Are the sentinels up?")
 
 

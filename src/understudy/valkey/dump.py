@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -60,7 +60,29 @@ class Dumper:
         self._pace = pace or Pace()
         self._script_works = router.target.mode is not Mode.ENTERPRISE
         self._expiry_command = "PEXPIRETIME"
+        # scripts run on connections of their own: plain commands must not wait behind a step under way
+        self._wires: dict[Address, Wire] = {}
         self.gone = 0
+
+    def close(self) -> None:
+        """Close the connections of its own; the router's stay."""
+        for address in list(self._wires):
+            self._drop(address)
+
+    def __enter__(self) -> Dumper:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _drop(self, address: Address) -> None:
+        if wire := self._wires.pop(address, None):
+            wire.close()
+
+    def _wire(self, address: Address) -> Wire:
+        if address not in self._wires:
+            self._wires[address] = Wire(address, self._router.target)
+        return self._wires[address]
 
     def read(self, keys: Sequence[bytes]) -> Iterator[Dumped]:
         """Yield the keys that exist, with payload and expiry, in steps of bounded size.
@@ -95,7 +117,7 @@ class Dumper:
         try:
             while at < len(keys) or again or asked:
                 try:
-                    wire = self._router.wire(address)
+                    wire = self._wire(address)
                     while len(asked) < 2 and (again or at < len(keys)):
                         step = again or keys[at : at + KEYS_A_STEP]
                         at += 0 if again else len(step)
@@ -104,7 +126,7 @@ class Dumper:
                         self._ask(wire, step)
                     reply = wire.read()
                 except UnreachableError:
-                    self._router.drop(address)
+                    self._drop(address)
                     rest = [key for step in asked for key in step] + again + keys[at:]
                     asked = []
                     yield from self._read_plainly(rest)
@@ -116,7 +138,7 @@ class Dumper:
                     again += yield from self._sort_out(step, reply)
         finally:
             if asked:
-                self._router.drop(address)  # replies are still on their way; this connection is of no more use
+                self._drop(address)  # replies are still on their way; this connection is of no more use
 
     def _ask(self, wire: Wire, step: list[bytes]) -> None:
         self._pace.spend(len(step))
@@ -126,15 +148,14 @@ class Dumper:
         """Load the script where it is not known; otherwise read this step without it."""
         text = str(reply)
         if text.startswith("NOSCRIPT"):
-            # a step sent before this one may still be unanswered on `wire`; load on a connection of its own
-            with Wire(wire.address, self._router.target) as other:
-                loaded = other.pipeline([("SCRIPT", "LOAD", _SCRIPT)])[0]
+            loaded = self._router.wire(wire.address).pipeline([("SCRIPT", "LOAD", _SCRIPT)])[0]
             self._script_works = not isinstance(loaded, ReplyError)
         elif "unknown command" in text or text.startswith("NOPERM"):
             self._script_works = False
         yield from self._read_plainly(step)
 
-    def _sort_out(self, step: list[bytes], reply: Reply) -> Iterator[Dumped]:  # returns what was not read
+    def _sort_out(self, step: list[bytes], reply: Reply) -> Generator[Dumped, None, list[bytes]]:
+        """Yield what was read; return what was not."""
         payloads, expiries = reply[0::2], reply[1::2]
         if None not in payloads:
             yield Dumped(step, payloads, expiries)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 
 from understudy.errors import IncompleteError, NotAuthorisedError, UnreachableError
 from understudy.valkey.router import Router
@@ -61,7 +61,7 @@ def list_slots(router: Router, slots: Iterable[int], match: re.Pattern[bytes] | 
 
 def _list_some(
     router: Router, slots: Sequence[int], match: re.Pattern[bytes] | None
-) -> Iterator[Batch]:  # returns the slots left over
+) -> Generator[Batch, None, list[int]]:
     """Yield the keys of the slots that stand still; return the others."""
     by_owner: dict[Address, list[int]] = {}
     left: list[int] = []
@@ -96,7 +96,6 @@ def _list_owned(
     huge = [slot for slot, count in zip(slots, counts, strict=True) if count > HUGE_SLOT_KEYS]
     group: list[int] = []
     expected = 0
-    done: list[int] = []
     for slot, count in zip(slots, counts, strict=True):
         if count > HUGE_SLOT_KEYS:
             continue
@@ -104,7 +103,6 @@ def _list_owned(
         expected += count
         if expected >= KEYS_A_BATCH:
             before = yield from _list_group(router, address, group, before, match, left)
-            done += group
             group, expected = [], 0
     if group:
         yield from _list_group(router, address, group, before, match, left)
@@ -119,7 +117,8 @@ def _list_group(
     before: Shard | None,
     match: re.Pattern[bytes] | None,
     left: list[int],
-) -> Iterator[Batch]:  # returns the owner's view afterwards
+) -> Generator[Batch, None, Shard | None]:
+    """Yield the keys of slots that stood still since `before`; return the owner's view afterwards."""
     most = HUGE_SLOT_KEYS * 2
     lists = router.wire(address).pipeline(("CLUSTER", "GETKEYSINSLOT", slot, most) for slot in slots)
     after = _own_view(router, address)

@@ -133,13 +133,13 @@ class Router:
         left: list[int] = []
         why = ""
         for index in pending:
-            asking = asked.pop(index, None)
-            address = asking or self.owner(commands[index][0])
+            sent_on = asked.pop(index, None)
+            address = sent_on or self.owner(commands[index][0])
             if address is None:
                 left.append(index)
                 why = f"nobody serves slot {commands[index][0]}"
             else:
-                groups.setdefault(address, []).append((index, asking is not None))
+                groups.setdefault(address, []).append((index, sent_on is not None))
         sent: list[Address] = []
         for address, group in groups.items():
             packed = b"".join(

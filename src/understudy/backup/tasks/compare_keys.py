@@ -148,7 +148,8 @@ class _Comparing:
         """Close files and connections."""
         if self._seen:
             self._seen.close()
-        for router, _ in self._readers.values():
+        for router, dumper in self._readers.values():
+            dumper.close()
             router.close()
         if self._scratch:
             self._scratch.close()

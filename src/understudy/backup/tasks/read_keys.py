@@ -69,8 +69,7 @@ class _Reading:
         """Read slots from whoever owns them, however they move meanwhile."""
         match = compile_glob(self._plan["match"]) if self._plan["match"] else None
         for db in self._plan["dbs"]:
-            with Router(dataclasses.replace(self._target, db=db)) as router:
-                dumper = Dumper(router, self._pace)
+            with Router(dataclasses.replace(self._target, db=db)) as router, Dumper(router, self._pace) as dumper:
                 for names in list_slots(router, slots, match):
                     self._write(dumper.read(names), db)
                 self._gone += dumper.gone
@@ -79,12 +78,11 @@ class _Reading:
     def of_server(self) -> dict[str, Any]:
         """Read the databases of the one primary behind the target, which must stay the same one."""
         for db in self._plan["dbs"]:
-            with Router(dataclasses.replace(self._target, db=db)) as router:
+            with Router(dataclasses.replace(self._target, db=db)) as router, Dumper(router, self._pace) as dumper:
                 before = _identity(router)
                 address = router.owner(None)
                 if address is None:
                     raise _Changed("there is no primary")
-                dumper = Dumper(router, self._pace)
                 for names in scan(router, address, self._plan["match"]):
                     self._write(dumper.read(names), db)
                 router.refresh()
