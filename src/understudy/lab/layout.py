@@ -130,7 +130,7 @@ def check_counts(options: Options, *, max_port: int) -> None:
     if options.primaries < 1 or options.replicas < 0 or total > MAX_NODES:
         raise UsageError(
             f"planning the layout {options.layout}",
-            f"{options.primaries} primaries with {options.replicas} replicas each is not between 1 and {MAX_NODES} nodes",
+            f"{options.primaries} primaries with {options.replicas} replicas each: it takes 1 to {MAX_NODES} nodes",
         )
     if not 1024 <= options.port <= max_port:
         raise UsageError(

@@ -22,6 +22,7 @@ from understudy.lab.server import LabNode
 from understudy.lab.servers.valkey import find_binary
 from understudy.lab.talk import ask
 from understudy.valkey.target import Address, Mode, Target, Tls
+from understudy.valkey.wire import ServerSaidError
 
 UP_WITHIN_S = 30.0
 _ENDS_GENTLY_S = 15.0
@@ -161,6 +162,17 @@ class Lab:
     def call(self, node: str | LabNode, *command: str | int | bytes, timeout_s: float = 5.0) -> Any:
         """Run one command on one node and return its reply, strings decoded. Nothing is redirected or retried."""
         return ask(self.node(node), self.options.password, *command, timeout_s=timeout_s)
+
+    def flush(self) -> None:
+        """Remove every key and function, on every server; replicas follow their primaries."""
+        for node in of_kind(self.nodes, "valkey"):
+            try:
+                self.call(node, "FLUSHALL")
+                if find_binary(self.options.server).knows_7:
+                    self.call(node, "FUNCTION", "FLUSH")
+            except ServerSaidError as error:
+                if not error.why.startswith("READONLY"):
+                    raise
 
     def add_node(self, replica_of: str | LabNode | None = None, within_s: float = UP_WITHIN_S) -> LabNode:
         """Start one more server: empty, met by the cluster if there is one, and made a replica if asked.

@@ -147,6 +147,11 @@ def running() -> list[Lab]:
     return [_lab(record) for record in records() if record.alive]
 
 
+def left_over() -> list[str]:
+    """Return the names of the labs that `down` has something to do for: running, interrupted, or dead."""
+    return [record.name for record in records() if record.alive or not record.formed or not record.options.persist]
+
+
 def only_one(doing: str, candidates: list[str]) -> str | None:
     """Return the one lab that a command without a name can mean; None where there is none.
 

@@ -1,0 +1,71 @@
+"""The `understudy` command: its verbs, and how it ends.
+
+A verb is one file in this folder with a function `command`; to add one, import the file here and put it into
+`VERBS`. Such a file imports typer and `cli.output` only, and everything else inside its function: every verb is
+imported whichever is typed, and that must stay fast.
+"""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from understudy import __version__
+from understudy.cli import clean, down, logs, status, up
+from understudy.cli.output import print_bug, print_error
+from understudy.errors import UnderstudyError
+
+VERBS = (up, down, status, logs, clean)
+
+app = typer.Typer(
+    name="understudy",
+    help="Run a Valkey or Redis stack as in production, break it, back it up, and prove that it restores.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for verb in VERBS:
+    app.command(verb.__name__.rpartition(".")[2])(verb.command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"understudy {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    _: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
+) -> None:
+    pass
+
+
+def _terminated(*_: object) -> NoReturn:
+    sys.exit(128 + signal.SIGTERM)  # so that what is half done is cleaned up, as after Ctrl-C
+
+
+def main() -> NoReturn:
+    """Run what was typed and exit with the code that DESIGN.md gives it."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app(prog_name="understudy")
+    except UnderstudyError as error:
+        print_error(error)
+        sys.exit(error.exit_code)
+    except SystemExit as end:
+        if isinstance(end.__context__, OSError) and end.__context__.errno == errno.EPIPE:
+            sys.exit(128 + signal.SIGPIPE)
+        if end.code == 128 + signal.SIGINT:
+            print("\nInterrupted.", file=sys.stderr)
+        raise
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        print_bug(error)
+        sys.exit(1)
+    sys.exit(0)

@@ -1,0 +1,105 @@
+"""How commands print: tables, data as JSON, errors; colour on a terminal only."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported when the command runs
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from understudy.errors import UnderstudyError
+
+_wanted = {"json": False}
+
+
+def _remember(value: bool) -> bool:
+    _wanted["json"] = value
+    return value
+
+
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print data instead of text; errors too.", callback=_remember, is_eager=True),
+]
+"""The `--json` flag of every command whose output is data: `def command(..., as_json: Json = False)`."""
+
+
+def on_terminal() -> bool:
+    """Return whether a person looks at stdout and wants colour."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def print_json(data: Any) -> None:
+    """Print data as one JSON document."""
+    print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """Print rows under a header, aligned; columns named in `right` to the right. On a terminal with colour."""
+    if on_terminal():
+        _print_rich(header, rows, right)
+        return
+    lines = [tuple(header), *map(tuple, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    for line in lines:
+        cells = zip(header, line, widths, strict=True)
+        text = "  ".join(cell.rjust(width) if name in right else cell.ljust(width) for name, cell, width in cells)
+        print(text.rstrip())
+
+
+def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    colours = {"running": "green", "dead": "red", "paused": "yellow", "silent": "yellow", "primary": "bold"}
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in header:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in row))
+    Console().print(table)
+
+
+def size(count: int | None) -> str:
+    """Return a number of bytes for people; `-` for None."""
+    if count is None:
+        return "-"
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def print_error(error: UnderstudyError) -> None:
+    """Print what went wrong, why, and what to try; as data on stdout where `--json` was given."""
+    if _wanted["json"]:
+        print_json(error.as_data())
+    print(f"Error: {error.doing}: {error.why}", file=sys.stderr)
+    for item in error.items:
+        print(f"  {item}", file=sys.stderr)
+    if error.hint:
+        print(f"Try: {error.hint}", file=sys.stderr)
+
+
+def print_bug(error: BaseException) -> None:
+    """Print an error that we did not expect; the traceback with UNDERSTUDY_DEBUG=1."""
+    if os.environ.get("UNDERSTUDY_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    text = f"{type(error).__name__}: {error}"
+    if _wanted["json"]:
+        print_json(
+            {"error": "Bug", "doing": "", "why": text, "try": "", "items": [], "retryable": False, "exit_code": 1}
+        )
+    print(f"Error: this is a bug in understudy: {text}", file=sys.stderr)
+    if not os.environ.get("UNDERSTUDY_DEBUG"):
+        print("Try: the same with UNDERSTUDY_DEBUG=1, and report what it prints.", file=sys.stderr)
