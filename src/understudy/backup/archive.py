@@ -26,7 +26,8 @@ _BLOCK = tarfile.BLOCKSIZE
 _CHUNK_BYTES = 1 << 20
 _MOST_TRAILING_BYTES = 1 << 20  # tar pads its end; more than this is something hidden
 _HINT = "Use another set, or fetch the archive again."
-_UNREADABLE: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, cast(type[Exception], isal_zlib.error), tarfile.TarError, ValueError)
+_DEFLATE_ERROR = cast(type[Exception], isal_zlib.error)
+_UNREADABLE = (OSError, EOFError, zlib.error, _DEFLATE_ERROR, tarfile.TarError, ValueError)
 
 
 def padding(size: int) -> bytes:

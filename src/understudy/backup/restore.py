@@ -17,9 +17,7 @@ from understudy.progress import Progress, stage
 
 
 @contextlib.contextmanager
-def opened(
-    name: str, local: LocalRepository, remote: Repository | None, progress: Progress
-) -> Iterator[BackupSet]:
+def opened(name: str, local: LocalRepository, remote: Repository | None, progress: Progress) -> Iterator[BackupSet]:
     """Give a set as a directory: an id, `latest`, a directory or an archive; from `remote` where that is given.
 
     An archive is unpacked beside the local sets, and removed afterwards.

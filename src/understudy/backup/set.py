@@ -23,7 +23,10 @@ VERSION = 1
 METADATA = "metadata.json"
 SUMS = "SHA256SUMS"
 MOST_METADATA_BYTES = 64 << 20
-_ID = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)-(?P<profile>[A-Za-z0-9._]+)-(?P<time>\d{8}T\d{6}Z)-(?P<random>[0-9a-f]{4,16})")
+_ID = re.compile(
+    r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)-(?P<profile>[A-Za-z0-9._]+)"
+    r"-(?P<time>\d{8}T\d{6}Z)-(?P<random>[0-9a-f]{4,16})"
+)
 _PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 
@@ -56,7 +59,7 @@ class SetId:
                 pass
             else:
                 return cls(created, text)
-        raise NotFoundError(f"looking for the set {text!r}", "that is no set's name", "`understudy list` shows the sets.")
+        raise NotFoundError(f"looking for {text[:200]!r}", "that is no set's name", "`understudy list` shows the sets.")
 
     def __str__(self) -> str:
         return self.text

@@ -62,9 +62,7 @@ def take(
     return result if remote is None else upload(result, remote, progress)
 
 
-def _finish(
-    set_id: SetId, profile: str, taken: dict[str, Taken], staged: Path, work: Path, archive: Path
-) -> None:
+def _finish(set_id: SetId, profile: str, taken: dict[str, Taken], staged: Path, work: Path, archive: Path) -> None:
     """Number the parts, write sums and metadata, and put the archive together."""
     keys_folder = staged / "keys"
     keys_folder.mkdir()

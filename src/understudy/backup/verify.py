@@ -45,7 +45,7 @@ def verify(
     """
     check_sums(backup, progress)
     with Router(target) as router, tempfile.TemporaryDirectory() as folder, _scratch() as scratch:
-        plans = _plans(backup, router.target, sample, chance or random.Random(), scratch, Path(folder))  # noqa: S311
+        plans = _plans(backup, router.reachable_target(), sample, chance or random.Random(), scratch, Path(folder))  # noqa: S311
         total = backup.metadata.keys if sample is None else min(sample, backup.metadata.keys)
         report = VerifyReport()
         with stage(progress, "Comparing keys", total, "keys"):

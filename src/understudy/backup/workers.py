@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any
+from typing import IO, Any, cast
 
 import orjson
 
@@ -81,12 +81,12 @@ def _run(
         running.add(process)
         result: dict[str, Any] | None = None
         try:
-            assert process.stdin and process.stdout
             if stopped.is_set():
                 process.kill()
-            process.stdin.write(orjson.dumps(task) + b"\n")
-            process.stdin.flush()
-            for line in process.stdout:
+            tell, answers = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
+            tell.write(orjson.dumps(task) + b"\n")
+            tell.flush()
+            for line in answers:
                 message = orjson.loads(line)
                 if "advance" in message:
                     advance(message["advance"])

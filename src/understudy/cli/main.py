@@ -15,11 +15,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from understudy import __version__
-from understudy.cli import clean, down, logs, status, up
+from understudy.cli import backup, check, clean, down, list, logs, restore, status, up, verify  # noqa: A004
 from understudy.cli.output import print_bug, print_error
 from understudy.errors import UnderstudyError
 
-VERBS = (up, down, status, logs, clean)
+VERBS = (up, down, status, logs, clean, backup, restore, list, verify, check)
 
 app = typer.Typer(
     name="understudy",

@@ -216,4 +216,3 @@ class Dumper:
 
 def _unknown(value: Reply) -> bool:
     return isinstance(value, ReplyError) and ("unknown command" in str(value) or "unsupported" in str(value))
-

@@ -47,13 +47,17 @@ class Router:
         self.topology = self._look(tuple(node.address for node in self.topology.nodes))
         return self.topology
 
+    def reachable_target(self) -> Target:
+        """Return the target with every known node as a seed: the one that was asked first may be the one that dies."""
+        if self.target.mode is not Mode.OSS_CLUSTER:
+            return self.target
+        return self.target.at(*dict.fromkeys((*self.target.seeds, *(node.address for node in self.topology.nodes))))
+
     def _look(self, known: tuple[Address, ...] = ()) -> Topology:
         topology = discover(self.target, known)
         shards = [shard for shard in topology.shards if shard.primary and shard.primary.healthy]
         self._primary = shards[0].primary.address if shards and shards[0].primary else None
-        self._owners = {
-            slot: shard.primary.address for shard in shards if shard.primary for slot in shard.slots
-        }
+        self._owners = {slot: shard.primary.address for shard in shards if shard.primary for slot in shard.slots}
         for address in set(self._wires) - {node.address for node in topology.nodes}:
             self.drop(address)
         return topology

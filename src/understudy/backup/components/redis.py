@@ -89,7 +89,7 @@ class RedisComponent:
         router = self.router
         share = max(1, len(router.topology.shards))
         common = {
-            "target": router.target.as_data(),
+            "target": router.reachable_target().as_data(),
             "dbs": dbs,
             "work": str(work),
             "chunk_keys": self._options.chunk_keys,
@@ -105,9 +105,6 @@ class RedisComponent:
                 as_ranges(missing),
             )  # fmt: skip
         shards = [shard for shard in router.topology.shards if shard.slots]
-        # the list of nodes goes along as seeds: the first node that we asked may be the one that dies
-        nodes = tuple(dict.fromkeys((*router.target.seeds, *(node.address for node in router.topology.nodes))))
-        common["target"] = router.target.at(*nodes).as_data()
         return [
             common | {"slots": as_ranges(shard.slots), "stem": f"shard{number:03d}"}
             for number, shard in enumerate(shards)
@@ -172,9 +169,8 @@ class RedisComponent:
         for shard in self.router.topology.shards:
             if shard.primary and shard.primary.healthy:
                 keyspace = info(self.router.wire(shard.primary.address), "keyspace")
-                total += sum(
-                    int(value.split(",")[0].partition("=")[2]) for name, value in keyspace.items() if name.startswith("db")
-                )
+                counts = (value.split(",")[0] for name, value in keyspace.items() if name.startswith("db"))
+                total += sum(int(count.partition("=")[2]) for count in counts)  # "keys=3,expires=0,…"
         return total
 
     def check_target(self, backup: BackupSet, options: RestoreOptions) -> None:  # noqa: ARG002 - the port's shape
@@ -219,18 +215,16 @@ class RedisComponent:
                 newest = newest_readable(server, its_version)
                 raise IntegrityError(
                     f"restoring to {server} {its_version} at {shard.primary.address}",
-                    f"the set's payloads are of RDB version {version} (written by {written_by(version)}), and this server"
-                    + (f" reads up to version {newest}" if newest else " cannot read them"),
+                    f"the set's payloads are of RDB version {version} (written by {written_by(version)}), "
+                    f"and this server reads up to {newest or 'an older one'}",
                     "Restore to a server at least as new as the one that was backed up.",
                 )
 
     def restore(self, backup: BackupSet, options: RestoreOptions, progress: Progress) -> RestoreReport:
         """Write the keys back, parts side by side, then the functions."""
         parts = backup.parts()
-        nodes = tuple(dict.fromkeys((*self.router.target.seeds, *(node.address for node in self.router.topology.nodes))))
-        seeds = nodes if self.router.target.mode is Mode.OSS_CLUSTER else self.router.target.seeds
         common = {
-            "target": self.router.target.at(*seeds).as_data(),
+            "target": self.router.reachable_target().as_data(),
             "directory": str(backup.directory),
             "overwrite": options.overwrite,
             "recreate_stream_groups": options.recreate_stream_groups,

@@ -33,12 +33,12 @@ class LocalRepository:
     def sets(self) -> list[StoredSet]:
         """Return every whole set, newest first: directories with metadata, and archives that stand alone."""
         try:
-            names = sorted(os.listdir(self.directory))
+            names = sorted(path.name for path in self.directory.iterdir())
         except FileNotFoundError:
             return []
         except OSError as error:
             raise UnreachableError(
-                f"listing the sets in {self.directory}", error.strerror or str(error), "Check BACKUP_DIR and its rights."
+                f"listing the sets in {self.directory}", error.strerror or str(error), "Check BACKUP_DIR."
             ) from error
         found: dict[str, StoredSet] = {}
         for name in names:

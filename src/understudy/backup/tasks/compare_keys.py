@@ -125,14 +125,13 @@ class _Comparing:
         if kind not in ("hash", "set", "zset"):
             return False  # their order is part of their value, and one server dumps one value in one way
         digest, second_digest = self._scratch.call("DEBUG", "DIGEST-VALUE", *names)
-        return bool(digest == second_digest) and (kind != "hash" or self._field_expiries_same(names))
+        return bool(digest == second_digest) and (kind != "hash" or self._field_expiries_same(self._scratch, names))
 
-    def _field_expiries_same(self, names: tuple[bytes, bytes]) -> bool:
-        assert self._scratch
+    def _field_expiries_same(self, scratch: Wire, names: tuple[bytes, bytes]) -> bool:
         expiries: list[dict[bytes, int]] = []
         for name in names:
-            fields = sorted(self._scratch.call("HKEYS", name))
-            found = self._scratch.pipeline([("HPEXPIRETIME", name, "FIELDS", len(fields), *fields)])[0]
+            fields = sorted(scratch.call("HKEYS", name))
+            found = scratch.pipeline([("HPEXPIRETIME", name, "FIELDS", len(fields), *fields)])[0]
             if isinstance(found, ReplyError):
                 return True  # a scratch server without them read both payloads: there are none
             expiries.append(dict(zip(fields, found, strict=True)))

@@ -53,9 +53,7 @@ def run(plan: Mapping[str, Any], advance: Callable[[int], None]) -> dict[str, An
 
 
 class _Reading:
-    def __init__(
-        self, plan: Mapping[str, Any], target: Target, advance: Callable[[int], None], attempt: int
-    ) -> None:
+    def __init__(self, plan: Mapping[str, Any], target: Target, advance: Callable[[int], None], attempt: int) -> None:
         self._plan, self._target, self._advance = plan, target, advance
         self._work = Path(plan["work"])
         self._writer = PartWriter(self._work, f"{plan['stem']}-try{attempt}", plan["chunk_keys"])

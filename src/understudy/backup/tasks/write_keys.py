@@ -52,9 +52,7 @@ class _Writing:
         start, held = 0, 0
         for at, payload in enumerate(records.payloads):
             held += len(payload)
-            if at > start and (
-                at - start >= STEP_KEYS or held > STEP_BYTES or records.dbs[at] != records.dbs[start]
-            ):
+            if at > start and (at - start >= STEP_KEYS or held > STEP_BYTES or records.dbs[at] != records.dbs[start]):
                 self._step(records, start, at)
                 start, held = at, len(payload)
         if records.keys:

@@ -1,0 +1,97 @@
+"""Options that several commands share, and what they become: settings, a target, repositories."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported when the command runs
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from understudy.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from understudy.backup.component import Component
+    from understudy.backup.repositories.local import LocalRepository
+    from understudy.backup.repository import Repository
+    from understudy.settings import Settings
+    from understudy.valkey.target import Target
+
+
+class ComponentName(StrEnum):
+    """The components that a set can hold."""
+
+    REDIS = "redis"
+
+
+OutDir = Annotated[Path | None, typer.Option("--out-dir", help="Where sets are kept (BACKUP_DIR; ./backups).")]
+S3Uri = Annotated[str | None, typer.Option("--s3-uri", help="Object store, as s3://bucket/prefix (S3_URI).")]
+Components = Annotated[list[ComponentName] | None, typer.Option("--component", help="Only this component; repeatable.")]
+
+
+def settings_from(out_dir: Path | None = None, s3_uri: str | None = None, **others: object) -> Settings:
+    """Return the settings with these flags on top."""
+    from understudy import settings
+
+    return settings.load(backup_dir=out_dir, backup_s3_uri=s3_uri, **others)
+
+
+def target_of(settings: Settings) -> Target:
+    """Return the server that is meant: the configured one, else the one running lab, else 127.0.0.1:7001."""
+    from understudy.valkey import configured
+    from understudy.valkey.target import Target
+
+    target = configured.target_from(settings)
+    if target is not None:
+        return target
+    from understudy.lab import named
+
+    labs = named.running()
+    if len(labs) > 1:
+        raise UsageError(
+            "choosing a server", f"{len(labs)} labs are running ({', '.join(one.name for one in labs)})",
+            f"Say which with REDIS_NODES, for example REDIS_NODES={labs[0].target().seeds[0]}.",
+        )  # fmt: skip
+    if labs:
+        print(f"Using the lab {labs[0].name!r} at {labs[0].target()}.", file=sys.stderr)
+        return configured.with_credentials(labs[0].target(), settings)
+    return configured.with_credentials(Target((configured.LOCAL_SEED,)), settings)
+
+
+def local_repository(settings: Settings) -> LocalRepository:
+    """Return the repository in BACKUP_DIR."""
+    from understudy.backup.repositories.local import LocalRepository
+
+    return LocalRepository(settings.backup_dir)
+
+
+def remote_repository(settings: Settings) -> Repository | None:
+    """Return the object store of S3_URI, if there is one."""
+    if not settings.backup_s3_uri:
+        return None
+    from understudy.backup.repositories.objectstore import ObjectStoreRepository
+
+    return ObjectStoreRepository(settings.backup_s3_uri)
+
+
+def needed_remote(settings: Settings) -> Repository:
+    """Return the object store, which must be named."""
+    remote = remote_repository(settings)
+    if remote is None:
+        raise NotFoundError(
+            "looking for the object store", "neither --s3-uri nor S3_URI is set", "--s3-uri s3://bucket/prefix"
+        )
+    return remote
+
+
+def chosen(names: list[ComponentName] | None, *components: Component) -> list[Component]:
+    """Return the components that were named; all of them where none was."""
+    return [component for component in components if not names or component.name in names]
+
+
+def count(number: int, unit: str) -> str:
+    """Return a number with its unit, as `1 key` or `2,000 keys`."""
+    return f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"

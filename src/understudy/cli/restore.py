@@ -1,0 +1,105 @@
+"""`understudy restore`: bring a set back."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported when the command runs
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from understudy.cli.options import (
+    Components,
+    OutDir,
+    S3Uri,
+    chosen,
+    count,
+    local_repository,
+    needed_remote,
+    settings_from,
+    target_of,
+)
+from understudy.cli.output import Json, print_json
+from understudy.errors import IncompleteError, RefusedError
+
+if TYPE_CHECKING:
+    from understudy.backup.component import Component
+
+
+def command(
+    name: Annotated[str, typer.Argument(metavar="[SET|latest]", help="An id, a directory or an archive.")] = "latest",
+    from_s3: Annotated[str | None, typer.Option(help="Restore from the object store: an id, or latest.")] = None,
+    input_dir: Annotated[
+        str | None, typer.Option("--input", "-i", metavar="DIR", help="The set's directory or archive.")
+    ] = None,
+    components: Components = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace keys that exist.")] = False,
+    recreate_stream_groups: Annotated[
+        bool, typer.Option("--recreate-stream-groups/--no-recreate-stream-groups", help="Bring back consumer groups.")
+    ] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Do not ask before overwriting.")] = False,
+    out_dir: OutDir = None,
+    s3_uri: S3Uri = None,
+    as_json: Json = False,
+) -> None:
+    """Write a set's keys back to their owners. Interrupted, it can be run again and completes.
+
+    The set is checked first; nothing is written from a damaged one, nor to a server too old for it.
+
+    \b
+    Examples:
+      understudy restore latest
+      understudy restore --from-s3 latest --s3-uri s3://my-bucket/redis-backups
+      understudy restore latest --overwrite --dry-run
+    """
+    from understudy import progress
+    from understudy.backup.component import RestoreOptions
+    from understudy.backup.components.redis import RedisComponent
+    from understudy.backup.restore import opened, restore
+
+    settings = settings_from(out_dir, s3_uri)
+    shown = progress.for_terminal(quiet=as_json)
+    options = RestoreOptions(overwrite, recreate_stream_groups, dry_run)
+    remote = needed_remote(settings) if from_s3 else None
+    component = RedisComponent(target_of(settings))
+    if overwrite and not dry_run and not force:
+        _confirm(component)
+    with opened(from_s3 or input_dir or name, local_repository(settings), remote, shown) as backup:
+        reports = restore(backup, chosen(components, component), options, shown)
+        metadata = backup.metadata
+    if as_json:
+        print_json(
+            {"id": str(metadata.id), "dry_run": dry_run}
+            | {"components": {name: dataclasses.asdict(report) for name, report in reports.items()}}
+        )
+    failures: list[str] = []
+    for title, report in reports.items():
+        failures += report.failures
+        if as_json:
+            continue
+        if dry_run:
+            print(f"[DRY RUN] Would restore {title.capitalize()} from: {metadata.id} ({count(metadata.keys, 'key')})")
+        counts = f"restored={report.restored}, skipped={report.skipped}, expired={report.expired}"
+        functions = f", functions={report.functions}" if report.functions else ""
+        print(f"{'[DRY RUN] ' if dry_run else ''}Restore {title} -> {counts}, failed={report.failed}{functions}")
+        if report.skipped and not dry_run:
+            print("Skipped keys exist already; --overwrite replaces them.")
+    failed = sum(report.failed for report in reports.values())
+    if failed:
+        why = f"{count(failed, 'item')} failed"
+        raise IncompleteError(f"restoring {metadata.id}", why, "Mend the cause, then run it again.", failures)
+
+
+def _confirm(component: Component) -> None:
+    """Ask before overwriting; `--force` answers it, and without a terminal the answer is no."""
+    existing = component.existing()
+    if existing == 0:
+        return
+    there = "keys that may stand there" if existing is None else f"keys among the {existing:,} that stand there"
+    if not sys.stdin.isatty():
+        raise RefusedError("restoring with --overwrite", f"it would replace {there}", "Add --force if that is meant.")
+    if not typer.confirm(f"This replaces {there}. Go on?"):
+        raise RefusedError("restoring with --overwrite", "you said no")

@@ -1,0 +1,123 @@
+"""What was asked: flag > environment > understudy.toml > default, one value for each setting.
+
+`understudy.toml` (or the file that UNDERSTUDY_CONFIG names) has sections, and overrides for each ENV_PROFILE:
+
+    [redis]
+    nodes = ["127.0.0.1:7001"]
+
+    [profile.prd.redis]
+    url = "rediss://backup@cache.example.com:6380"
+    mode = "oss-cluster"
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from understudy.errors import UsageError
+
+LOCAL_PROFILE = "local"
+DEFAULT_FILE = "understudy.toml"
+
+
+class Settings(BaseSettings):
+    """Every setting, with the environment name that the documents give it."""
+
+    model_config = SettingsConfigDict(populate_by_name=True, extra="forbid", frozen=True)
+
+    profile: str = Field(LOCAL_PROFILE, validation_alias="ENV_PROFILE")
+    redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
+    redis_nodes: str | None = Field(None, validation_alias="REDIS_NODES")
+    redis_mode: str | None = Field(None, validation_alias="REDIS_MODE")
+    use_cluster: bool = Field(False, validation_alias="USE_CLUSTER")
+    redis_username: str | None = Field(None, validation_alias="REDIS_USERNAME")
+    redis_password: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("redis_password", "REDIS_PASSWORD", "REDIS_ACCESS_KEY")
+    )
+    redis_sentinel_password: SecretStr | None = Field(None, validation_alias="REDIS_SENTINEL_PASSWORD")
+    redis_service: str | None = Field(None, validation_alias="REDIS_SENTINEL_SERVICE")
+    redis_tls: bool | None = Field(None, validation_alias="REDIS_TLS")
+    redis_tls_ca: str | None = Field(None, validation_alias="REDIS_TLS_CA")
+    redis_tls_cert: str | None = Field(None, validation_alias="REDIS_TLS_CERT")
+    redis_tls_key: str | None = Field(None, validation_alias="REDIS_TLS_KEY")
+    redis_tls_verify: bool = Field(True, validation_alias="REDIS_TLS_VERIFY")
+
+    backup_dir: Path = Field(Path("backups"), validation_alias="BACKUP_DIR")
+    backup_s3_uri: str | None = Field(None, validation_alias="S3_URI")
+    backup_match: str | None = Field(None, validation_alias="BACKUP_MATCH")
+    backup_chunk_keys: int = Field(100_000, validation_alias="BACKUP_CHUNK_KEYS", ge=1, le=10_000_000)
+    backup_max_rate: float = Field(0.0, validation_alias="BACKUP_MAX_RATE", ge=0)
+
+    @field_validator("redis_nodes", mode="before")
+    @classmethod
+    def _joined(cls, value: Any) -> Any:
+        return ",".join(value) if isinstance(value, list) else value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's shape
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the file below the environment."""
+        return init_settings, env_settings, _Toml(settings_cls)
+
+
+class _Toml(PydanticBaseSettingsSource):
+    """`[section] key` is the field `section_key`; `[profile.NAME.section]` overrides it for that profile."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - unused by `__call__`
+        """Not used: the file is read as a whole."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        path = Path(os.environ.get("UNDERSTUDY_CONFIG") or DEFAULT_FILE)
+        try:
+            document = tomllib.loads(path.read_text())
+        except FileNotFoundError:
+            if "UNDERSTUDY_CONFIG" in os.environ:
+                raise UsageError(f"reading {path}", "there is no such file", "Check UNDERSTUDY_CONFIG.") from None
+            return {}
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"reading {path}", str(error), "See docs/settings.md for an example.") from error
+        profiles = document.pop("profile", {})
+        chosen = os.environ.get("ENV_PROFILE", LOCAL_PROFILE)
+        if chosen != LOCAL_PROFILE and profiles and chosen not in profiles:
+            raise UsageError(
+                f"reading {path}", f"it has no profile {chosen!r}, only {', '.join(profiles)}", "Check ENV_PROFILE."
+            )
+        flat: dict[str, Any] = {}
+        for sections in (document, profiles.get(chosen, {})):
+            for section, values in sections.items():
+                if not isinstance(values, dict):
+                    raise UsageError(f"reading {path}", f"{section!r} stands outside of a section")
+                for key, value in values.items():
+                    name = f"{section}_{key}"
+                    if name not in Settings.model_fields:
+                        raise UsageError(f"reading {path}", f"there is no setting {key!r} in [{section}]")
+                    flat[name] = value
+        return flat
+
+
+def load(**flags: Any) -> Settings:
+    """Return the settings; flags that are None were not given.
+
+    Raises:
+        UsageError: a value is not of its kind, or the file cannot be read.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"reading the setting {name}", first["msg"], "See docs/settings.md.") from None
