@@ -11,7 +11,8 @@ Where no server is installed the tests are skipped; with CI=true they fail, so t
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,22 +26,19 @@ def _run(layout: str) -> Iterator[Lab]:
     from understudy import lab  # noqa: PLC0415
     from understudy.errors import NotFoundError  # noqa: PLC0415
 
-    start = {
+    starts: dict[str, Callable[[], AbstractContextManager[Lab]]] = {
         "standalone": lab.standalone,
         "sentinel": lab.sentinel,
         "cluster": lab.cluster,
         "enterprise": lab.enterprise,
-    }[layout]
-    try:
-        started = start()
-        running = started.__enter__()
-    except NotFoundError as missing:
-        give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        give_up(f"{missing} {missing.hint}")
-    try:
+    }
+    with ExitStack() as stack:
+        try:
+            running = stack.enter_context(starts[layout]())
+        except NotFoundError as missing:
+            give_up = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+            give_up(f"{missing} {missing.hint}")
         yield running
-    finally:
-        started.__exit__(None, None, None)
 
 
 def _fresh(running: Lab) -> Lab:

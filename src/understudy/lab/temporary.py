@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from understudy.lab import guardian
@@ -70,11 +69,10 @@ def cluster(
     persist: bool = False,
     server: str | None = None,
     node_timeout_ms: int = 2000,
-    layout: str = "cluster",
 ) -> Iterator[Lab]:
     """Run a cluster; `replicas` counts a primary's replicas."""
     options = options_for(
-        layout,
+        "cluster",
         primaries=primaries,
         replicas=replicas,
         password=password,
@@ -87,8 +85,30 @@ def cluster(
         yield lab
 
 
-# A cluster behind one endpoint; the same arguments.
-enterprise = partial(cluster, layout="enterprise")
+@contextlib.contextmanager
+def enterprise(
+    *,
+    primaries: int = 3,
+    replicas: int = 1,
+    password: str | None = None,
+    tls: bool = False,
+    persist: bool = False,
+    server: str | None = None,
+    node_timeout_ms: int = 2000,
+) -> Iterator[Lab]:
+    """Run a cluster behind one endpoint; the same arguments."""
+    options = options_for(
+        "enterprise",
+        primaries=primaries,
+        replicas=replicas,
+        password=password,
+        tls=tls,
+        persist=persist,
+        server=server,
+        node_timeout_ms=node_timeout_ms,
+    )
+    with _running(options) as lab:
+        yield lab
 
 
 @contextlib.contextmanager

@@ -1,0 +1,71 @@
+"""What all tests share: a home of their own for labs, and the command as a user types it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+
+class Typed(Protocol):
+    """Runs `understudy` with these words; `env` is added to the environment."""
+
+    def __call__(
+        self, *words: str, env: dict[str, str] | None = None, timeout_s: float = 60
+    ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture
+def understudy_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A state directory of this test's own; whatever runs in it at the end is ended."""
+    home = tmp_path / "home"
+    monkeypatch.setenv("UNDERSTUDY_HOME", str(home))
+    for name in ("UNDERSTUDY_SERVER", "UNDERSTUDY_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
+    yield home
+    from understudy.lab import named, state
+
+    for name in state.names():
+        named.clean(name, force=True)
+
+
+@pytest.fixture
+def typed(understudy_home: Path) -> Typed:
+    """The command line, as a user types it, with a state directory of its own."""
+
+    def run(*words: str, env: dict[str, str] | None = None, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "understudy", *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+            env={**os.environ, **(env or {})},
+        )
+
+    return run
+
+
+@pytest.fixture
+def port() -> Iterator[str]:
+    """The first of a block of ports that nobody else in this run gets."""
+    from understudy.lab.ports import claim
+
+    block = claim([*range(10), *range(50, 60), *range(100, 104)])
+    yield str(block.first)
+    block.release()
+
+
+def eventually(holds: Callable[[], Any], within_s: float = 10.0) -> Any:
+    """Return what `holds` returns as soon as that is true; fail when it is not in time."""
+    deadline = time.monotonic() + within_s
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"not within {within_s} s"
+        time.sleep(0.02)
+    return found
