@@ -56,7 +56,8 @@ def target_of(settings: Settings) -> Target:
             f"Say which with REDIS_NODES, for example REDIS_NODES={labs[0].target().seeds[0]}.",
         )  # fmt: skip
     if labs:
-        print(f"Using the lab {labs[0].name!r} at {labs[0].target()}.", file=sys.stderr)
+        seeds = labs[0].target().seeds
+        print(f"Using the lab {labs[0].name!r} at {seeds[0]}.", file=sys.stderr)
         return configured.with_credentials(labs[0].target(), settings)
     return configured.with_credentials(Target((configured.LOCAL_SEED,)), settings)
 

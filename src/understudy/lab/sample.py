@@ -56,7 +56,9 @@ def _kinds() -> dict[str, Kind]:
         "zset-listpack": lambda k, r: [("ZADD", k, *(x for n in range(12) for x in (repr(r.random()), f"m{n}")))],
         "zset-skiplist": lambda k, r: [("ZADD", k, *(x for n in range(300) for x in (repr(r.gauss(0, 9)), f"m{n}")))],
         "zset-inf": lambda k, _: [("ZADD", k, "-inf", "low", "+inf", "high", "0", "zero")],
-        "geo": lambda k, r: [("GEOADD", k, r.uniform(-180, 180), r.uniform(-80, 80), f"place-{n}") for n in range(5)],
+        "geo": lambda k, r: [
+            ("GEOADD", k, repr(r.uniform(-180, 180)), repr(r.uniform(-80, 80)), f"place-{n}") for n in range(5)
+        ],
         "hash-listpack": lambda k, r: [("HSET", k, *(x for n in range(8) for x in (f"f{n}", r.randbytes(9))))],
         "hash-hashtable": lambda k, r: [("HSET", k, *(x for n in range(300) for x in (f"field-{n}", r.randbytes(30))))],
         "hash-field-ttl": lambda k, r: [
