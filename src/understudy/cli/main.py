@@ -7,7 +7,7 @@ imported whichever is typed, and that must stay fast.
 
 from __future__ import annotations
 
-import errno
+import os
 import signal
 import sys
 from typing import Annotated, NoReturn
@@ -18,6 +18,8 @@ from understudy import __version__
 from understudy.cli import backup, check, clean, down, list, logs, restore, status, up, verify  # noqa: A004
 from understudy.cli.output import print_bug, print_error
 from understudy.errors import UnderstudyError
+
+_PIPE_CLOSED = 128 + signal.SIGPIPE
 
 VERBS = (up, down, status, logs, clean, backup, restore, list, verify, check)
 
@@ -54,18 +56,30 @@ def _terminated(*_: object) -> NoReturn:
 def main() -> NoReturn:
     """Run what was typed and exit with the code that DESIGN.md gives it."""
     signal.signal(signal.SIGTERM, _terminated)
+    code = _run()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough. Python would complain when it flushes once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _PIPE_CLOSED
+    sys.exit(code)
+
+
+def _run() -> int:
     try:
         app(prog_name="understudy")
     except UnderstudyError as error:
         print_error(error)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except SystemExit as end:
-        if isinstance(end.__context__, OSError) and end.__context__.errno == errno.EPIPE:
-            sys.exit(128 + signal.SIGPIPE)
-        if end.code == 128 + signal.SIGINT:
+        code = end.code if isinstance(end.code, int) else 0
+        if isinstance(end.__context__, BrokenPipeError):
+            return _PIPE_CLOSED
+        if code == 128 + signal.SIGINT:
             print("\nInterrupted.", file=sys.stderr)
-        raise
+        return code
     except Exception as error:  # noqa: BLE001 - the last line of defence
         print_bug(error)
-        sys.exit(1)
-    sys.exit(0)
+        return 1
+    return 0

@@ -83,7 +83,7 @@ def _again(record: Record) -> Outcome:
             lab.stop()
         raise
     server.disown(lab.nodes)
-    return Outcome(lab, "healed" if before else "started", tuple(node.name for node in healed))
+    return Outcome(lab, "healed", tuple(node.name for node in healed)) if before else Outcome(lab, "started")
 
 
 def down(name: str) -> bool:

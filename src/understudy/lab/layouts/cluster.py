@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from understudy.errors import UsageError
 from understudy.lab.deadline import Deadline
@@ -15,6 +16,8 @@ from understudy.lab.servers.valkey import BUS_OFFSET, Binary, Config
 from understudy.lab.talk import ask, info
 from understudy.valkey.target import Address, Mode
 from understudy.valkey.topology import SLOTS
+
+_TROUBLE = {"handshake", "fail", "fail?", "noaddr"}
 
 
 class Cluster:
@@ -123,6 +126,16 @@ def form(data: Sequence[LabNode], options: Options, binary: Binary, deadline: De
             data,
         )
         ask(replica, options.password, "CLUSTER", "REPLICATE", ids[primary.name])
+    for node in data:
+        deadline.until(
+            f"waiting for {node.name} to see every replica",
+            lambda node=node: _counts_replicas(node, len(replicas), options.password),  # type: ignore[misc]
+            data,
+        )
+    await_links(data, options, deadline)
+    # Redis 7.0 hides replicas from clients while nothing was ever written: this is a write, of nothing.
+    for node in primaries if replicas else ():
+        ask(node, options.password, "FLUSHALL")
 
 
 def meet(node: LabNode, other: LabNode, password: str | None) -> None:
@@ -142,19 +155,36 @@ def await_cluster(data: Sequence[LabNode], options: Options, deadline: Deadline)
     for node in data:
         deadline.until(
             f"waiting for {node.name} to see the whole cluster",
-            lambda node=node: _sees_whole(node, len(data), options),  # type: ignore[misc]
+            lambda node=node: _sees_whole(node, len(data), options.password),  # type: ignore[misc]
             data,
         )
     await_links(data, options, deadline)
 
 
-def _sees_whole(node: LabNode, total: int, options: Options) -> bool:
-    said = info(ask(node, options.password, "CLUSTER", "INFO"))
+def _sees_whole(node: LabNode, total: int, password: str | None) -> bool:
+    said = info(ask(node, password, "CLUSTER", "INFO"))
     if said["cluster_state"] != "ok" or said["cluster_slots_ok"] != str(SLOTS):
         return False
-    lines = [line.split(" ") for line in str(ask(node, options.password, "CLUSTER", "NODES")).splitlines()]
-    flags = [set(line[2].split(",")) for line in lines]
-    replicas = sum("slave" in each for each in flags)
-    connected = all(line[7] == "connected" for line in lines)
-    troubled = any(each & {"handshake", "fail", "fail?", "noaddr"} for each in flags)
-    return len(lines) == total and replicas == total - options.primaries and connected and not troubled
+    rows = _rows(node, password)
+    if len(rows) != total or any(row.flags & _TROUBLE or not row.connected for row in rows):
+        return False
+    # A replica is told to clients once the node that they ask has heard that it is in sync.
+    told = {f"{host}:{port}" for _, _, *each in ask(node, password, "CLUSTER", "SLOTS") for host, port, *_ in each}
+    return all(row.place in told for row in rows if "slave" in row.flags)
+
+
+class _Row(NamedTuple):
+    """What one node says of another, in the raw words of CLUSTER NODES."""
+
+    place: str
+    flags: set[str]
+    connected: bool
+
+
+def _rows(node: LabNode, password: str | None) -> list[_Row]:
+    lines = (line.split(" ") for line in str(ask(node, password, "CLUSTER", "NODES")).splitlines())
+    return [_Row(words[1].partition("@")[0], set(words[2].split(",")), words[7] == "connected") for words in lines]
+
+
+def _counts_replicas(node: LabNode, replicas: int, password: str | None) -> bool:
+    return sum("slave" in row.flags for row in _rows(node, password)) == replicas
