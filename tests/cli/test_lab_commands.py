@@ -157,6 +157,19 @@ def test_data_outlives_down_with_persist(typed: Typed, port: str) -> None:
         assert [client.get(f"key:{i}") for i in range(20)] == [str(i).encode() for i in range(20)]
 
 
+def test_a_sentinel_lab_with_tls_keeps_its_data_and_its_certificates(typed: Typed, port: str) -> None:
+    words = ("up", "sentinel", "--persist", "--tls", "--port", port)
+    authorities = []
+    for value in (None, b"kept"):
+        up = data(typed(*words, "--json"))
+        authorities.append(Path(up["tls_ca"]).read_bytes())
+        with redis.Redis("127.0.0.1", int(port), ssl=True, ssl_ca_certs=up["tls_ca"], protocol=2) as client:
+            assert client.get("a") == value
+            client.set("a", "kept")
+        assert typed("down").returncode == 0
+    assert authorities[0] == authorities[1]
+
+
 def test_without_persist_a_lab_is_empty_after_down(typed: Typed, port: str) -> None:
     for _ in range(2):
         assert typed("up", "standalone", "--port", port).returncode == 0

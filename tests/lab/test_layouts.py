@@ -10,6 +10,8 @@ from redis.sentinel import Sentinel
 from understudy import lab
 from understudy.errors import UsageError
 from understudy.lab import Lab
+from understudy.settings import load
+from understudy.valkey.configured import target_from
 from understudy.valkey.target import Mode
 
 
@@ -101,6 +103,13 @@ def test_a_password_is_asked_for_everywhere() -> None:
             assert client.set("a", "1")
 
 
-def test_the_environment_of_a_lab_leads_a_client_to_it(valkey_standalone: Lab) -> None:
-    with redis.Redis.from_url(valkey_standalone.env()["REDIS_URL"], protocol=2) as client:
-        assert client.ping()
+@pytest.mark.parametrize("layout", ["standalone", "sentinel"])
+def test_the_environment_of_a_lab_leads_to_its_target(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = {"standalone": lab.standalone, "sentinel": lab.sentinel}[layout]
+    with start(password="p@ss/w:rd", tls=True) as running:
+        for name, value in running.env().items():
+            monkeypatch.setenv(name, value)
+        assert target_from(load()) == running.target()
+        monkeypatch.delenv("REDIS_NODES")
+        monkeypatch.delenv("REDIS_PASSWORD")
+        assert target_from(load()) == running.target()

@@ -1,6 +1,6 @@
 """`understudy up`: start a layout."""
 
-# ruff: noqa: PLC0415, PLR0917 - what is heavy is imported when the command runs
+# ruff: noqa: PLC0415 - what is heavy is imported when the command runs
 
 from __future__ import annotations
 
@@ -119,6 +119,9 @@ def _print(outcome: Outcome) -> None:
     print(f"  export REDIS_MODE={target.mode.value} REDIS_NODES={target}")
     if target.tls:
         print(f"  export REDIS_TLS=true REDIS_TLS_CA={target.tls.ca_file}")
+    if target.password is not None:
+        names = ["REDIS_PASSWORD"] + ["REDIS_SENTINEL_PASSWORD"] * (lab.layout == "sentinel")
+        print(f"  export {' '.join(f'{name}=…' for name in names)}")
     print(f"  {' '.join(words)} {'sentinel masters' if lab.layout == 'sentinel' else 'ping'}")
     print(f"  understudy status{name}")
     print(f"  understudy logs -f{name}")

@@ -113,7 +113,9 @@ class Lab:
             "REDIS_URL": f"{scheme}://{user}{target}",
         }
         if target.password is not None:
-            values["REDIS_ACCESS_KEY"] = target.password
+            values["REDIS_PASSWORD"] = target.password
+        if target.sentinel_password is not None:
+            values["REDIS_SENTINEL_PASSWORD"] = target.sentinel_password
         if target.tls and target.tls.ca_file:
             values |= {"REDIS_TLS": "true", "REDIS_TLS_CA": target.tls.ca_file}
         return values
