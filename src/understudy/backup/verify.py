@@ -20,6 +20,7 @@ from understudy.backup.verify_report import VerifyReport
 from understudy.backup.workers import default_jobs, run_all
 from understudy.errors import UnderstudyError
 from understudy.progress import Progress, stage
+from understudy.valkey import proxied
 from understudy.valkey.glob import compile_glob
 from understudy.valkey.keyspace import list_slots, scan
 from understudy.valkey.router import Router
@@ -130,7 +131,10 @@ def _read_notes(path: Path) -> Iterator[array[int]]:
 
 def _names(router: Router, db: int, match: str | None) -> Iterator[list[bytes]]:
     with Router(dataclasses.replace(router.target, db=db)) as there:
+        expression = compile_glob(match) if match else None
         if there.target.mode is Mode.OSS_CLUSTER:
-            yield from list_slots(there, range(SLOTS), compile_glob(match) if match else None)
+            yield from list_slots(there, range(SLOTS), expression)
+        elif there.target.mode is Mode.ENTERPRISE and not proxied.scans_properly(there):
+            yield from proxied.list_slots(there, range(SLOTS), expression)
         elif address := there.owner(None):
             yield from scan(there, address, match)

@@ -33,10 +33,13 @@ def server_version(wire: Wire) -> tuple[str, str]:
 
 
 def detect_mode(target: Target) -> Mode:
-    """Ask the first seed that answers what it is; one that does not know INFO is a proxy, hence `enterprise`."""
+    """Ask the first seed that answers what it is; one that has no CLIENT ID for us is a proxy, hence `enterprise`."""
     with _first(target.seeds, lambda address: Wire(address, target)) as wire:
         try:
-            kind = info(wire).get("redis_mode", "standalone")
+            facts = info(wire)
+            kind = facts.get("redis_mode") or facts.get("server_mode", "standalone")
+            if kind == "cluster":
+                wire.call("CLIENT", "ID")
         except ServerSaidError:
             return Mode.ENTERPRISE
     return {"cluster": Mode.OSS_CLUSTER, "sentinel": Mode.SENTINEL}.get(kind, Mode.STANDALONE)

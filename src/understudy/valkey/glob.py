@@ -9,10 +9,11 @@ def compile_glob(pattern: str) -> re.Pattern[bytes]:
     r"""Return an expression that matches what the server's own matcher matches.
 
     `*`, `?`, `[abc]`, `[^abc]`, `[a-z]` and `\x`. Source: `stringmatchlen` in Valkey's util.c, its corners
-    included: an unclosed class runs to the end of the pattern, a reversed range means the range.
+    included: an unclosed class runs to the end of the pattern, a reversed range means the range, and the key with
+    the empty name matches `*` alone.
     """
     glob = pattern.encode()
-    out: list[bytes] = []
+    out: list[bytes] = [] if pattern in {"", "*"} else [b"(?=.)"]
     at = 0
     while at < len(glob):
         char = glob[at : at + 1]

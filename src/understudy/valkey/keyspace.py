@@ -24,7 +24,7 @@ KEYS_A_BATCH = 20_000  # names held at once, give or take one slot
 HUGE_SLOT_KEYS = 100_000  # more than this in one slot is scanned, not listed: the server would stand still
 _SLOTS_A_LOOK = 512
 _SCAN_COUNT = 1000
-_PATIENCE_S = 60.0
+PATIENCE_S = 60.0
 
 Batch = list[bytes]
 
@@ -39,17 +39,17 @@ def list_slots(router: Router, slots: Iterable[int], match: re.Pattern[bytes] | 
         UnreachableError: the cluster stayed away too long.
     """
     waiting = sorted(slots)
-    give_up_at = time.monotonic() + _PATIENCE_S
+    give_up_at = time.monotonic() + PATIENCE_S
     while waiting:
         left: list[int] = []
         for start in range(0, len(waiting), _SLOTS_A_LOOK):
             left += yield from _list_some(router, waiting[start : start + _SLOTS_A_LOOK], match)
         if len(left) < len(waiting):
-            give_up_at = time.monotonic() + _PATIENCE_S
+            give_up_at = time.monotonic() + PATIENCE_S
         elif time.monotonic() > give_up_at:
             raise IncompleteError(
                 f"listing the keys of {len(left)} slot(s) on {router.target}",
-                f"nobody served them undisturbed for {_PATIENCE_S:.0f} s",
+                f"nobody served them undisturbed for {PATIENCE_S:.0f} s",
                 "Let the failover or the resharding end (CLUSTER NODES shows it), then run the backup again.",
                 as_ranges(left),
             )

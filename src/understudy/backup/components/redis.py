@@ -23,12 +23,14 @@ from understudy.errors import IncompleteError, IntegrityError, UnreachableError,
 from understudy.progress import Progress, stage
 from understudy.valkey.discovery import info, server_version
 from understudy.valkey.payload import newest_readable, rdb_version, written_by
+from understudy.valkey.proxied import scans_properly
 from understudy.valkey.router import Router
 from understudy.valkey.slots import as_ranges, from_ranges, key_slot
 from understudy.valkey.target import Mode, Target
 from understudy.valkey.topology import SLOTS
 from understudy.valkey.wire import ReplyError, ServerSaidError
 
+_TASKS_BEHIND_A_PROXY = 4
 FUNCTIONS = "functions/libraries.jsonl"
 
 
@@ -96,8 +98,15 @@ class RedisComponent:
             "match": self._options.match,
             "keys_per_s": self._options.keys_per_s / share,
         }
-        if router.target.mode is not Mode.OSS_CLUSTER:
+        if not self._by_slots:
             return [common | {"slots": None, "stem": "all"}]
+        if router.target.mode is Mode.ENTERPRISE:  # which slots make a shard is hidden: any split will do
+            jobs = default_jobs(_TASKS_BEHIND_A_PROXY)
+            return [
+                common
+                | {"slots": as_ranges(range(job * SLOTS // jobs, (job + 1) * SLOTS // jobs)), "stem": f"slots{job}"}
+                for job in range(jobs)
+            ]
         if missing := router.topology.missing_slots:
             raise IncompleteError(
                 f"planning the backup of {router.target}", f"{len(missing)} slot(s) are served by nobody",
@@ -109,6 +118,12 @@ class RedisComponent:
             common | {"slots": as_ranges(shard.slots), "stem": f"shard{number:03d}"}
             for number, shard in enumerate(shards)
         ]
+
+    @cached_property
+    def _by_slots(self) -> bool:
+        """Tell whether the unit of reading is the slot: in a cluster, and behind a proxy that cannot scan one."""
+        mode = self.router.target.mode
+        return mode is Mode.OSS_CLUSTER or (mode is Mode.ENTERPRISE and not scans_properly(self.router))
 
     def _databases(self) -> list[int]:
         """Return the databases that hold keys; behind a proxy only the selected one can be seen."""
@@ -141,7 +156,7 @@ class RedisComponent:
             "chunk_keys": self._options.chunk_keys,
             "rdb_versions": sorted({version for result in results for version in result["rdb_versions"]}),
         }
-        if router.target.mode is Mode.OSS_CLUSTER:
+        if self._by_slots:
             covered = [from_ranges(result["slots"]) for result in results]
             missing = set(range(SLOTS)).difference(*covered)
             if missing or sum(map(len, covered)) != SLOTS:

@@ -15,6 +15,7 @@ from typing import Any
 from understudy.backup.part import PartWriter
 from understudy.backup.record import encode
 from understudy.errors import IncompleteError, UnreachableError
+from understudy.valkey import proxied
 from understudy.valkey.discovery import info
 from understudy.valkey.dump import Dumped, Dumper, Pace
 from understudy.valkey.glob import compile_glob
@@ -68,7 +69,8 @@ class _Reading:
         match = compile_glob(self._plan["match"]) if self._plan["match"] else None
         for db in self._plan["dbs"]:
             with Router(dataclasses.replace(self._target, db=db)) as router, Dumper(router, self._pace) as dumper:
-                for names in list_slots(router, slots, match):
+                listing = proxied.list_slots if router.target.mode is Mode.ENTERPRISE else list_slots
+                for names in listing(router, slots, match):
                     self._write(dumper.read(names), db)
                 self._gone += dumper.gone
         return self._result(as_ranges(slots))

@@ -1,0 +1,100 @@
+"""List keys through a proxy that hides a cluster.
+
+A proxy that implements SCAN over its shards (Redis Enterprise, Azure) is simply scanned. Envoy's `redis_proxy` sends
+SCAN to all shards at once and returns their cursors side by side, which nobody can go on from (envoyproxy/envoy
+issue 42889). There a script, brought to a slot's owner by a key of that slot, lists the slot and tells whether the
+owner really serves it; the list is as exact as `keyspace.list_slots`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import time
+from collections.abc import Iterable, Iterator
+from functools import cache
+from importlib.resources import files
+
+from understudy.errors import IncompleteError
+from understudy.valkey.keyspace import HUGE_SLOT_KEYS, KEYS_A_BATCH, PATIENCE_S, Batch
+from understudy.valkey.router import Router
+from understudy.valkey.slots import as_ranges, key_slot
+from understudy.valkey.topology import SLOTS, Topology
+from understudy.valkey.wire import Command, Reply, ReplyError
+
+_SCRIPT = files("understudy.valkey").joinpath("list_slot.lua").read_bytes()
+_SLOTS_A_STEP = 256
+
+
+def scans_properly(router: Router) -> bool:
+    """Tell whether SCAN through this proxy answers as SCAN should: one cursor, one list."""
+    reply = router.execute([(None, ("SCAN", 0, "COUNT", 1))]).values[0]
+    return not isinstance(reply, ReplyError) and len(reply) == 2
+
+
+@cache
+def name_of_slot() -> tuple[bytes, ...]:
+    """Return, for each slot, a name that belongs to it."""
+    found: dict[int, bytes] = {}
+    for number in itertools.count():
+        name = b"%d" % number
+        found.setdefault(key_slot(name), name)
+        if len(found) == SLOTS:
+            return tuple(found[slot] for slot in range(SLOTS))
+    raise AssertionError("unreachable")
+
+
+def list_slots(router: Router, slots: Iterable[int], match: re.Pattern[bytes] | None = None) -> Iterator[Batch]:
+    """Yield the names of all keys in these slots, in batches; a slot that is on the move is asked again.
+
+    Raises:
+        IncompleteError: some slots never stood still, or hold more keys than may be listed; `items` names them.
+    """
+    waiting = sorted(slots)
+    give_up_at = time.monotonic() + PATIENCE_S
+    while waiting:
+        left: list[int] = []
+        names: Batch = []
+        for start in range(0, len(waiting), _SLOTS_A_STEP):
+            step = waiting[start : start + _SLOTS_A_STEP]
+            for slot, reply in zip(step, _ask(router, step), strict=True):
+                found = _settled(slot, reply, router)
+                if found is None:
+                    left.append(slot)
+                else:
+                    names += [name for name in found if not match or match.fullmatch(name)]
+            if len(names) >= KEYS_A_BATCH:
+                yield names
+                names = []
+        yield names
+        if len(left) < len(waiting):
+            give_up_at = time.monotonic() + PATIENCE_S
+        elif time.monotonic() > give_up_at:
+            raise IncompleteError(
+                f"listing the keys of {len(left)} slot(s) through {router.target}",
+                f"nobody served them undisturbed for {PATIENCE_S:.0f} s",
+                "Let the failover or the resharding end, then run the backup again.",
+                as_ranges(left),
+            )
+        if left:
+            time.sleep(0.1)
+        waiting = left
+
+
+def _ask(router: Router, slots: Iterable[int]) -> list[Reply]:
+    names = name_of_slot()
+    commands: list[tuple[int | None, Command]] = [
+        (slot, ("EVAL", _SCRIPT, 1, names[slot], slot, HUGE_SLOT_KEYS)) for slot in slots
+    ]
+    return router.execute(commands).values
+
+
+def _settled(slot: int, reply: Reply, router: Router) -> Batch | None:
+    """Return the names, or None where the slot is on the move or its owner does not answer just now."""
+    if isinstance(reply, ReplyError):
+        return None
+    names, myself = reply
+    shards = Topology.from_cluster_nodes(myself.decode(), router.target.seeds[0]).shards
+    if not shards or slot not in shards[0].slots or slot in dict(shards[0].migrating) or len(names) >= HUGE_SLOT_KEYS:
+        return None
+    return list(names)
