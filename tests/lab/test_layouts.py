@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import redis
 from redis.cluster import ClusterNode, RedisCluster
@@ -69,6 +71,13 @@ def test_one_endpoint_reaches_every_shard_with_commands_that_envoy_does_not_know
     with cluster_client(valkey_enterprise) as behind:
         assert behind.dbsize(target_nodes=RedisCluster.PRIMARIES) == 51
     assert all(valkey_enterprise.call(node, "DBSIZE") for node in valkey_enterprise.nodes if node.role == "primary")
+
+
+def test_a_replica_that_is_still_writing_its_first_file_goes_down_with_its_lab(any_server: str | None) -> None:
+    with lab.standalone(server=any_server, persist=True, replicas=1) as running:
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 10
+    assert {node.state for node in running.nodes} == {"dead"}
 
 
 def test_a_cluster_has_as_many_shards_as_asked_for() -> None:

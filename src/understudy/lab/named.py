@@ -78,7 +78,7 @@ def _again(record: Record) -> Outcome:
     before = record.alive
     try:
         healed = lab.heal()
-    except KeyboardInterrupt:
+    except BaseException:
         if not before:
             lab.stop()
         raise

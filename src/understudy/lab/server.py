@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +23,7 @@ Kind = Literal["valkey", "sentinel", "envoy"]
 # A server is let go by one line on its input, after its identity was recorded. Whoever starts it may die at any
 # moment before that: the input then ends, and the shell with it. So no server ever runs that nobody knows of.
 _GATE = 'read -r _ && exec "$@" </dev/null'
+_ASK_AGAIN_S = 0.5
 _children: dict[int, subprocess.Popen[bytes]] = {}
 
 
@@ -171,11 +173,14 @@ def stop(nodes: Iterable[LabNode], gently_within_s: float = 0) -> None:
     """
     alive = [node for node in nodes if node.process and node.alive]
     processes = [node.process for node in alive if node.process]
-    if gently_within_s:
-        for process in processes:
+    deadline = time.monotonic() + gently_within_s
+    left = processes if gently_within_s else []
+    while left and time.monotonic() < deadline:
+        # Asked more than once: a server that is writing its first AOF refuses to go, and forgets.
+        for process in left:
             guardian.send(process, signal.SIGCONT)
             guardian.send(process, signal.SIGTERM)
-        guardian.await_gone(processes, gently_within_s)
+        left = guardian.await_gone(left, _ASK_AGAIN_S)
     left = guardian.kill_all(processes)
     for process in processes:
         reap(process.pid)
