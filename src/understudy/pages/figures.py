@@ -1,0 +1,34 @@
+"""Numbers as people read them: on pages and at the terminal alike."""
+
+from __future__ import annotations
+
+
+def count(number: int, unit: str) -> str:
+    """Return a number with its unit, as `1 key` or `2,000 keys`."""
+    return f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"
+
+
+def size(number: float) -> str:
+    """Return a number of bytes, as `812 B` or `104.2 MiB`."""
+    unit = "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if number < 1024:
+            break
+        number, unit = number / 1024, larger
+    return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
+
+
+def seconds(number: float) -> str:
+    """Return a duration given in seconds, as `80 ms`, `3.2 s` or `2 min 5 s`."""
+    if number < 0.9995:
+        return f"{number * 1000:.0f} ms"
+    if number < 99.95:
+        return f"{number:.1f} s"
+    return f"{round(number) // 60} min {round(number) % 60} s"
+
+
+def rate(number: float, over_s: float, unit: str) -> str:
+    """Return so many units over so many seconds, as `31,000 keys/s`, to three digits: more would be noise."""
+    per_s = number / max(over_s, 1e-9)
+    digits = len(str(int(per_s)))
+    return f"{round(per_s, 3 - digits if digits > 3 else 0):,.0f} {unit}/s"
