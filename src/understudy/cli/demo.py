@@ -1,0 +1,51 @@
+"""`understudy demo`: the whole story on real servers, with a report page."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported when the command runs
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from understudy.cli.output import Json, on_terminal, print_json
+from understudy.errors import UsageError, VerdictError
+
+
+def command(
+    keys: Annotated[int, typer.Option(min=1, max=1_000_000, help="Fill the cluster with so many keys.")] = 40_000,
+    out_dir: Annotated[
+        Path, typer.Option(help="Where the set and the report go; an earlier demo's are replaced.")
+    ] = Path("understudy-demo"),
+    as_json: Json = False,
+) -> None:
+    """Show it all: a real cluster is filled, backed up, lost, restored and verified, with a report page.
+
+    The cluster is started for this on free ports and is gone afterwards; no server of yours is touched.
+    Exits with 15 where not everything came back.
+
+    \b
+    Examples:
+      understudy demo
+      understudy demo --keys 200000 --out-dir /tmp/demo
+    """
+    try:
+        from understudy.demo.show import show
+    except ImportError as error:
+        raise UsageError(
+            "showing the demo", f"{error.name} is not installed", "pip install 'understudy[demo]'"
+        ) from error
+    from understudy import progress
+    from understudy.demo.tell import Mute, for_output
+
+    teller = Mute() if as_json else for_output(sys.stdout, colour=on_terminal())
+    shown = show(out_dir, keys, progress.for_terminal(quiet=as_json), teller)
+    verdict = shown.outcome.verdict
+    if as_json:
+        print_json(shown.as_data())
+        if verdict.word != "passed":
+            raise typer.Exit(VerdictError.exit_code)
+    elif verdict.word != "passed":
+        raise VerdictError("showing the demo", f"the verdict is {verdict.word}", f"Read {shown.report}.")

@@ -1,0 +1,46 @@
+"""Show me: claim a directory, tell the story in it, write the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from understudy.backup.set import SetId
+from understudy.demo.outcome import Outcome
+from understudy.demo.place import claim
+from understudy.demo.report import report_page
+from understudy.demo.story import run
+from understudy.demo.tell import Teller
+from understudy.pages.page import write
+from understudy.progress import Progress
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the demo found, and where its report is."""
+
+    outcome: Outcome
+    report: Path
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it as `--json` prints it."""
+        return self.outcome.as_data() | {"report": str(self.report), "out_dir": str(self.report.parent)}
+
+
+def show(directory: Path, keys: int, progress: Progress, teller: Teller) -> Shown:
+    """Tell the story with so many keys, and leave its set and its report in `directory`.
+
+    What an earlier demo left there is replaced only once the new report stands.
+
+    Raises:
+        RefusedError: the directory is not ours; nothing was done.
+        UnderstudyError: of the kind that fits, where a step could not be done at all.
+    """
+    with claim(directory) as place:
+        teller.opening()
+        outcome = run(place, keys, progress, teller)
+        write(place.report, report_page(outcome))
+        place.clear(keep=SetId.parse(outcome.backup.id))
+    teller.closing(outcome, str(place.report))
+    return Shown(outcome, place.report)

@@ -1,0 +1,224 @@
+"""What a user of `understudy demo` sees, on real servers."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import Typed, eventually
+from understudy.backup.check import check
+from understudy.backup.set import BackupSet
+from understudy.demo.outcome import Step
+from understudy.demo.place import MARK
+from understudy.demo.show import show
+from understudy.demo.tell import Plain
+from understudy.progress import Silent
+from understudy.valkey.router import Router
+from understudy.valkey.slots import key_slot
+from understudy.valkey.target import Address, Mode, Target
+
+STEPS = ["start", "fill", "backup", "check", "record", "wipe", "restore", "verify", "compare"]
+KEYS = 2008  # 2,000, and eight with odd names
+
+
+def listening(port: int) -> bool:
+    import socket
+
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def ports_in(text: str) -> list[int]:
+    [(first, last)] = re.findall(r"ports (\d+)-(\d+)", text)
+    return list(range(int(first), int(last) + 1))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "demo"
+
+
+def test_the_whole_story_as_data(typed: Typed, place: Path) -> None:
+    ran = typed("demo", "--keys", "2000", "--out-dir", str(place), "--json")
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert ran.stderr == ""
+    told: dict[str, Any] = json.loads(ran.stdout)
+
+    assert told["verdict"] == "passed"
+    assert [step["name"] for step in told["steps"]] == STEPS
+    assert all(step["took_s"] > 0 and step["figure"] for step in told["steps"])
+    assert told["keys"] == told["backup"]["keys"] == told["restored"]["restored"] == KEYS
+    assert told["keys_after_wipe"] == 0
+    assert set(told["types"]) == {"string", "list", "set", "zset", "hash", "stream"}
+    assert sum(told["types"].values()) == sum(told["kinds"].values()) == KEYS
+    assert told["expiring"] > 0
+    assert told["functions"] == told["backup"]["functions"] == told["restored"]["functions"] == 1
+    assert told["verified"]["clean"] is True
+    assert told["verified"]["compared"] == KEYS
+    assert told["digests"] == {
+        "compared": KEYS, "equal": KEYS, "different": 0, "missing": 0, "extra": 0, "examples": [],
+    }  # fmt: skip
+    assert [len(shard["replicas"]) for shard in told["shards"]] == [1, 1, 1]
+    assert sum(shard["slot_count"] for shard in told["shards"]) == 16384
+    assert sum(shard["keys"] for shard in told["shards"]) == KEYS
+    assert not any(listening(port) for port in ports_in(told["steps"][0]["figure"]))
+
+    backup = BackupSet.open(place / told["backup"]["directory"])
+    assert check(backup, Silent()) == KEYS
+    assert (place / told["backup"]["archive"]).stat().st_size == told["backup"]["archive_size"]
+    assert Path(told["report"]) == place / "report.html"
+    page = (place / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Passed</h2>" in page
+    assert told["backup"]["id"] in page
+    assert "2,008" in page
+    assert not re.search(r'(?:src|href)=(?!"data:)', page)
+    assert "<script" not in page
+    assert "url(" not in page
+
+
+def test_the_whole_story_as_text_and_again_in_the_same_place(typed: Typed, place: Path) -> None:
+    first = typed("demo", "--keys", "300", "--out-dir", str(place))
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert first.stdout.isascii()
+    lines = first.stdout.splitlines()
+    numbered = [line for line in lines if re.match(r"\d\. .* ok +[\d.]+ m?s  \S", line)]
+    assert [line[0] for line in numbered] == list("123456789")
+    assert "DBSIZE 308 -> 0" in first.stdout
+    assert "308 of 308 equal" in first.stdout
+    assert re.search(r"^PASSED in [\d.]+ m?s: All 308 keys", first.stdout, re.MULTILINE)
+    assert lines[-6:] == [
+        f"Report: {place}/report.html",
+        "",
+        "Try next:",
+        "  understudy up cluster",
+        "  understudy backup",
+        "  understudy restore latest --dry-run",
+    ]
+
+    (place / "mine.txt").write_text("not the demo's")
+    before = {path.name for path in place.iterdir()}
+    second = typed("demo", "--keys", "300", "--out-dir", str(place))
+    assert second.returncode == 0, second.stdout + second.stderr
+    after = {path.name for path in place.iterdir()}
+    assert len(after) == len(before), "the older set is still there"
+    assert len(after - before) == 2, "a new set and its archive"
+    assert "mine.txt" in after
+
+
+def test_a_directory_that_is_not_ours_is_refused_and_left_alone(typed: Typed, place: Path) -> None:
+    place.mkdir()
+    (place / "precious").write_text("data")
+    ran = typed("demo", "--keys", "10", "--out-dir", str(place))
+    assert ran.returncode == 14
+    assert "no demo made it" in ran.stderr
+    assert "--out-dir" in ran.stderr
+    assert [path.name for path in place.iterdir()] == ["precious"]
+
+
+def test_a_file_is_refused(typed: Typed, place: Path) -> None:
+    place.write_text("a file")
+    assert typed("demo", "--out-dir", str(place)).returncode == 14
+    assert place.read_text() == "a file"
+
+
+def test_a_second_demo_in_the_same_place_is_refused(typed: Typed, place: Path) -> None:
+    place.mkdir()
+    with (place / MARK).open("a") as mark:
+        fcntl.flock(mark, fcntl.LOCK_EX)
+        ran = typed("demo", "--out-dir", str(place), "--json")
+    assert ran.returncode == 14
+    assert json.loads(ran.stdout)["exit_code"] == 14
+
+
+class Saboteur(Plain):
+    """Tells the story, and spoils the cluster once a step has ended."""
+
+    def __init__(self, after: str, *command: bytes) -> None:
+        self.said = io.StringIO()
+        super().__init__(self.said)
+        self._after, self._command = after, command
+
+    def done(self, number: int, step: Step) -> None:
+        super().done(number, step)
+        if step.name == "start":
+            self.port = ports_in(step.figure)[0]
+        if step.name == self._after:
+            with Router(Target((Address("127.0.0.1", self.port),), Mode.OSS_CLUSTER)) as router:
+                router.execute([(key_slot(self._command[1]), self._command)])
+
+
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        ((b"DEL", b"{tag}:a"), {"missing": 1}),
+        ((b"APPEND", b"{tag}:a", b"!"), {"value_mismatch": 1}),
+        ((b"PEXPIRE", b"{tag}:a", b"999999999"), {"ttl_mismatch": 1}),
+        ((b"SET", b"uninvited", b"guest"), {"extra": 1}),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_whatever_differs_after_the_restore_is_found_and_fails(
+    place: Path, command: tuple[bytes, ...], found: dict[str, int]
+) -> None:
+    teller = Saboteur("restore", *command)
+    shown = show(place, 100, Silent(), teller)
+    outcome = shown.outcome
+    assert outcome.verdict.word == "failed"
+    assert {name: getattr(outcome.verified, name) for name in found} == found
+    assert not outcome.digests.all_equal
+    assert re.search(r"^8\. .* NO ", teller.said.getvalue(), re.MULTILINE)
+    assert "FAILED" in teller.said.getvalue()
+    page = shown.report.read_text(encoding="utf-8")
+    assert "<h2>Failed</h2>" in page
+    assert command[1].decode() in page
+
+
+def test_interrupted_it_leaves_neither_servers_nor_a_set(understudy_home: Path, place: Path) -> None:
+    running = subprocess.Popen(
+        [sys.executable, "-m", "understudy", "demo", "--keys", "3000", "--out-dir", str(place)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ},
+    )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        stack.callback(running.kill)
+        assert running.stdout
+        seen = ""
+        while not seen.startswith("3. "):
+            seen = running.stdout.readline()
+            assert seen, running.communicate()
+            if seen.startswith("1. "):
+                ports = ports_in(seen)
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does it: everyone in the group hears it
+        _, complaints = running.communicate(timeout=30)
+    assert running.returncode == 130, complaints
+    assert "Traceback" not in complaints
+    eventually(lambda: not any(listening(port) for port in ports))
+    assert {path.name for path in place.iterdir()} <= {MARK, ".lock"}
+
+
+def test_the_exit_code_of_a_demo_that_failed_is_15(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    """The command itself, with a teller that spoils the cluster instead of the one for the terminal."""
+    from typer.testing import CliRunner
+
+    from understudy.cli.main import app
+    from understudy.demo import tell
+    from understudy.errors import VerdictError
+
+    monkeypatch.setattr(tell, "for_output", lambda *_, **__: Saboteur("restore", b"DEL", b"{tag}:a"))
+    result = CliRunner().invoke(app, ["demo", "--keys", "50", "--out-dir", str(place)])
+    assert isinstance(result.exception, VerdictError)
+    assert result.exception.exit_code == 15
+    monkeypatch.setattr(tell, "Mute", lambda: Saboteur("restore", b"DEL", b"{tag}:a"))
+    result = CliRunner().invoke(app, ["demo", "--keys", "50", "--out-dir", str(place), "--json"])
+    assert result.exit_code == 15
+    assert json.loads(result.stdout)["verdict"] == "failed"
