@@ -57,7 +57,7 @@ def port() -> Iterator[str]:
     """The first of a block of ports that nobody else in this run gets."""
     from understudy.lab.ports import claim
 
-    block = claim([*range(10), *range(50, 60), *range(100, 104)])
+    block = claim([*range(10), *range(50, 60), *range(100, 104), *range(10_000, 10_010)])
     yield str(block.first)
     block.release()
 

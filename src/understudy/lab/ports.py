@@ -16,8 +16,9 @@ from pathlib import Path
 from understudy.errors import RefusedError
 from understudy.lab.layout import BLOCK, HOST
 
-# Below both systems' ports for outgoing connections, with the bus ports 10,000 above still below Linux's.
-_FIRST, _LAST = 10_000, 22_000
+# The blocks end where the bus ports, 10,000 above, begin: a bus must not take a port of another block. And all of
+# them are below the ports that Linux and macOS give to outgoing connections.
+_FIRST, _LAST = 10_000, 20_000
 
 
 def taken(port: int) -> bool:
