@@ -182,6 +182,8 @@ def test_whatever_differs_after_the_restore_is_found_and_fails(
     page = shown.report.read_text(encoding="utf-8")
     assert "<h2>Failed</h2>" in page
     assert command[1].decode() in page
+    assert "Not as it should be: missing=" in page
+    assert '<strong class="state failed">1</strong>' in page
 
 
 def test_interrupted_it_leaves_neither_servers_nor_a_set(understudy_home: Path, place: Path) -> None:

@@ -39,6 +39,12 @@ def test_the_longest_bar_fills_the_width_and_the_others_follow_in_proportion() -
     assert fills(bars("", [Bar("a", 10, "10"), Bar("b", 40, "40"), Bar("c", 20, "20")])) == [(0, 25), (0, 100), (0, 50)]
 
 
+def test_a_bar_that_is_not_good_is_marked_and_only_that_one() -> None:
+    html = bars("", [Bar("a", 1, "1", "went wrong", good=False), Bar("b", 1, "1")])
+    assert html.count('<li class="failed">') == 1
+    assert html.index('<li class="failed">') < html.index("went wrong") < html.index(">b<")
+
+
 def test_a_small_value_is_still_seen_and_zero_is_not() -> None:
     (_, small), (_, none), _ = fills(bars("", [Bar("a", 1, "1"), Bar("b", 0, "0"), Bar("c", 1e9, "many")]))
     assert small > 0

@@ -28,9 +28,9 @@ def report_page(outcome: Outcome) -> str:
         TEMPLATE,
         outcome=outcome,
         finished=outcome.finished_at.replace("T", " ").replace("+00:00", " UTC"),
-        checks=[(what, f"{of:,}", f"{found:,}") for what, of, found in checks],
+        checks=checks,
         step_bars=[
-            Bar(f"{number}. {step.title}", step.took_s, seconds(step.took_s), _what(step))
+            Bar(f"{number}. {step.title}", step.took_s, seconds(step.took_s), _what(step), step.good)
             for number, step in enumerate(outcome.steps, 1)
         ],
         slot_bars=[
@@ -43,5 +43,6 @@ def report_page(outcome: Outcome) -> str:
 
 
 def _what(step: Step) -> str:
-    what = f"{step.figure} ({step.rate})" if step.rate else step.figure
-    return what.replace(" -> ", " → ")
+    rate = step.rate.replace(" ", "\N{NO-BREAK SPACE}")
+    what = f"{step.figure} ({rate})" if rate else step.figure
+    return ("" if step.good else "Not as it should be: ") + what.replace(" -> ", " → ")

@@ -16,12 +16,16 @@ _LEAST_PERCENT = 0.4  # so that a small value is still seen
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: its label, the value that it shows, that value as text, and a remark below the label."""
+    """One bar: its label, the value that it shows, that value as text, and a remark below the label.
+
+    One that is not `good` has the colour of failures; the remark must say so in words.
+    """
 
     label: str
     value: float
     text: str
     note: str = ""
+    good: bool = True
 
 
 def bars(caption: str, rows: Sequence[Bar]) -> Markup:
@@ -81,10 +85,10 @@ def _item(row: Bar, start: float, width: float) -> Markup:
     shown = max(width, _LEAST_PERCENT) if row.value > 0 else 0.0
     start = min(start, 100 - shown)
     return Markup(
-        '<li><span class="label">{}</span> <svg class="bar" aria-hidden="true" focusable="false">'
+        '<li{}><span class="label">{}</span> <svg class="bar" aria-hidden="true" focusable="false">'
         '<rect class="track" width="100%" height="100%"/>'
         '<rect class="fill" x="{:.2f}%" width="{:.2f}%" height="100%"/></svg> <span class="value">{}</span>{}</li>'
-    ).format(row.label, start, shown, row.text, _note(row))
+    ).format(Markup("") if row.good else Markup(' class="failed"'), row.label, start, shown, row.text, _note(row))
 
 
 def _note(row: Bar) -> Markup:
