@@ -155,7 +155,8 @@ class Saboteur(Plain):
             self.port = ports_in(step.figure)[0]
         if step.name == self._after:
             with Router(Target((Address("127.0.0.1", self.port),), Mode.OSS_CLUSTER)) as router:
-                router.execute([(key_slot(self._command[1]), self._command)])
+                key = self._command[2 if self._command[0] == b"XGROUP" else 1]
+                assert router.execute([(key_slot(key), self._command)]).values[0] in (1, [1], 11, b"OK")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +185,22 @@ def test_whatever_differs_after_the_restore_is_found_and_fails(
     assert command[1].decode() in page
     assert "Not as it should be: missing=" in page
     assert '<strong class="state failed">1</strong>' in page
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (b"XGROUP", b"SETID", b"sample:stream-groups:22", b"workers", b"5-1"),
+        (b"HPERSIST", b"sample:hash-field-ttl:20", b"FIELDS", b"1", b"goes"),
+    ],
+)
+def test_what_digests_do_not_cover_is_found_by_verify_as_the_report_says(
+    place: Path, command: tuple[bytes, ...]
+) -> None:
+    outcome = show(place, 100, Silent(), Saboteur("restore", *command)).outcome
+    assert outcome.verdict.word == "failed"
+    assert outcome.verified.value_mismatch == 1
+    assert outcome.digests.all_equal
 
 
 def test_interrupted_it_leaves_neither_servers_nor_a_set(understudy_home: Path, place: Path) -> None:
