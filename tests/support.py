@@ -85,7 +85,9 @@ def started(*words: str, env: dict[str, str]) -> subprocess.Popen[str]:
     )
 
 
-def deadline(seconds: float) -> Callable[[], bool]:
-    """A function that tells whether there is still time."""
-    end = time.monotonic() + seconds
-    return lambda: time.monotonic() < end
+def eventually(holds: Callable[[], object], within_s: float = 10.0) -> None:
+    """Wait until something holds; fail when it does not in time."""
+    end = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < end, f"not within {within_s} s"
+        time.sleep(0.02)

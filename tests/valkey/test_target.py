@@ -13,7 +13,14 @@ from understudy.valkey.target import Address, Mode, Target
     [
         ("redis://localhost", [("localhost", 6379)], None, None, False, 0),
         ("rediss://me:p%40ss@cache.example:6380/3", [("cache.example", 6380)], "me", "p@ss", True, 3),
-        ("valkey://:only@10.0.0.1:7001,10.0.0.2:7002", [("10.0.0.1", 7001), ("10.0.0.2", 7002)], None, "only", False, 0),
+        (
+            "valkey://:only@10.0.0.1:7001,10.0.0.2:7002",
+            [("10.0.0.1", 7001), ("10.0.0.2", 7002)],
+            None,
+            "only",
+            False,
+            0,
+        ),
         ("valkeys://[::1]:7001", [("::1", 7001)], None, None, True, 0),
     ],
 )

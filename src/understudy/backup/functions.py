@@ -25,10 +25,7 @@ def read(router: Router) -> tuple[list[Library], str]:
     if router.target.mode is Mode.ENTERPRISE:
         return [], "functions are not in this set: a proxy hides them"
     found: dict[str, bytes] = {}
-    for shard in router.topology.shards:
-        if shard.primary is None:
-            continue
-        reply = router.wire(shard.primary.address).pipeline([("FUNCTION", "LIST", "WITHCODE")])[0]
+    for reply in router.on_primaries("FUNCTION", "LIST", "WITHCODE"):
         if isinstance(reply, ReplyError):
             if "unknown command" in str(reply).lower():
                 return [], ""  # older than 7.0: there are none
@@ -68,14 +65,10 @@ def write(router: Router, libraries: Iterable[Library], options: RestoreOptions,
     """Load libraries on every primary; one that exists is kept unless `overwrite`."""
     replace = ["REPLACE"] if options.overwrite else []
     for name, code in libraries:
-        problem = ""
-        for shard in router.topology.shards:
-            if shard.primary is None or options.dry_run:
-                continue
-            reply = router.wire(shard.primary.address).pipeline([("FUNCTION", "LOAD", *replace, code)])[0]
-            if isinstance(reply, ReplyError) and "already exists" not in str(reply):
-                problem = f"function library {name} on {shard.primary.address}: {reply}"
-        if problem:
-            report.fail(problem)
+        replies = [] if options.dry_run else router.on_primaries("FUNCTION", "LOAD", *replace, code)
+        problems = [str(reply) for reply in replies if isinstance(reply, ReplyError)]
+        problems = [problem for problem in problems if "already exists" not in problem]
+        if problems:
+            report.fail(f"function library {name}: {problems[0]}")
         else:
             report.functions += 1

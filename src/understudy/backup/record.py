@@ -90,7 +90,7 @@ def _unbase64(text: Any) -> bytes:
 
 
 def _check(records: Records, where: str) -> None:
-    if set(map(type, records.dbs)) > {int} or not all(0 <= db < 1 << 31 for db in set(records.dbs)):
+    if not set(map(type, records.dbs)) <= {int} or not all(0 <= db < 1 << 31 for db in set(records.dbs)):
         raise _damaged(where, "a database number is out of range")
     times = [at for at in records.expire_at_ms if at is not None]
     if times and (set(map(type, times)) != {int} or min(times) <= 0 or max(times) >= 1 << 63):

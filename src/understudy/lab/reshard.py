@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from understudy.valkey.router import Router
 from understudy.valkey.topology import Node, Shard
-from understudy.valkey.wire import Command
+from understudy.valkey.wire import Command, ServerSaidError
 
 _MIGRATE_TIMEOUT_MS = 5000
 
 
 def move_slot(router: Router, slot: int, goal: Node, keys_a_step: int = 10) -> int:
     """Move one slot to another primary while it is being used; return how many keys were moved.
+
+    A move that broke off is gone on with when it is asked for again. Where it left the slot to nobody (the old owner
+    had given it up, the new one died before its replica knew), the goal takes it, as `--cluster fix` would have it.
 
     Raises:
         UnreachableError, ServerSaidError: a primary did not play along; the slot may be left half-way.
@@ -20,8 +23,13 @@ def move_slot(router: Router, slot: int, goal: Node, keys_a_step: int = 10) -> i
         return 0
     here, there = router.wire(source.address), router.wire(goal.address)
     there.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source.node_id)
-    here.call("CLUSTER", "SETSLOT", slot, "MIGRATING", goal.node_id)
     moved = 0
+    try:
+        here.call("CLUSTER", "SETSLOT", slot, "MIGRATING", goal.node_id)
+    except ServerSaidError as error:
+        if "not the owner" not in error.why:
+            raise
+        there.call("CLUSTER", "BUMPEPOCH")
     while keys := here.call("CLUSTER", "GETKEYSINSLOT", slot, keys_a_step):
         password = router.target.password
         secret: Command = ("AUTH", password) if password is not None else ()

@@ -20,7 +20,12 @@ def pairs(reply: Reply) -> dict[str, str]:
 
 def info(wire: Wire, section: str = "server") -> dict[str, str]:
     """Return one section of INFO as a dict of text."""
-    lines = wire.call("INFO", section).decode(errors="replace").splitlines()
+    return parse_info(wire.call("INFO", section))
+
+
+def parse_info(reply: bytes) -> dict[str, str]:
+    """Read an answer of INFO: `name:value` lines."""
+    lines = reply.decode(errors="replace").splitlines()
     return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
 
 

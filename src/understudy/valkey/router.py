@@ -62,6 +62,11 @@ class Router:
             self.drop(address)
         return topology
 
+    @property
+    def primaries(self) -> list[Address]:
+        """Return the primaries that serve, as far as we know."""
+        return [shard.primary.address for shard in self.topology.shards if shard.primary and shard.primary.healthy]
+
     def owner(self, slot: int | None) -> Address | None:
         """Return who owns a slot, as far as we know; outside a cluster that is the one primary."""
         if self.target.mode is Mode.OSS_CLUSTER and slot is not None:
@@ -71,7 +76,8 @@ class Router:
     def wire(self, address: Address) -> Wire:
         """Return the open connection to a node, opening it if need be."""
         wire = self._wires.get(address)
-        if wire is None:
+        if wire is None or wire.broken:
+            self.drop(address)
             wire = self._wires[address] = Wire(address, self.target)
         return wire
 
@@ -79,6 +85,27 @@ class Router:
         """Forget a connection that broke, or whose replies we no longer want."""
         if wire := self._wires.pop(address, None):
             wire.close()
+
+    def on_primaries(self, *command: bytes | str | int) -> list[Reply]:
+        """Run one command on every primary, and return the replies, error replies as values.
+
+        Broken connections are waited out, and then every primary of the new topology is asked: the command must be
+        safe to repeat.
+
+        Raises:
+            UnreachableError: some primary was away for `patience_s` seconds.
+        """
+        give_up_at = time.monotonic() + self.patience_s
+        while True:
+            replies: list[Reply] = []
+            try:
+                for address in self.primaries:
+                    replies += self.wire(address).pipeline([command])
+            except UnreachableError as error:
+                self.drop(address)
+                self._wait(give_up_at, _FIRST_PAUSE_S, error.why, 1)
+            else:
+                return replies
 
     def execute(self, commands: Sequence[tuple[int | None, Command]]) -> Replies:
         """Run commands, each on the owner of its slot, in pipelines; return one reply each.

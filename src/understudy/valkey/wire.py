@@ -50,6 +50,7 @@ class Wire:
 
     def __init__(self, address: Address, target: Target, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         self.address = address
+        self.broken = False  # once a read or a write has failed, nobody knows which reply is whose
         self._reader = hiredis.Reader()
         try:
             self._socket = self._open(target.tls)
@@ -90,6 +91,7 @@ class Wire:
         try:
             self._socket.sendall(packed)
         except OSError as error:
+            self.broken = True
             raise UnreachableError(f"sending to {self.address}", _reason(error)) from error
 
     def read(self) -> Reply:
@@ -103,8 +105,10 @@ class Wire:
             try:
                 data = self._socket.recv(_READ_BYTES)
             except OSError as error:
+                self.broken = True
                 raise UnreachableError(f"reading from {self.address}", _reason(error)) from error
             if not data:
+                self.broken = True
                 raise UnreachableError(f"reading from {self.address}", "the server closed the connection")
             try:
                 self._reader.feed(data)

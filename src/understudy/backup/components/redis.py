@@ -21,7 +21,7 @@ from understudy.backup.set import BackupSet, FileEntry
 from understudy.backup.workers import default_jobs, run_all
 from understudy.errors import IncompleteError, IntegrityError, UnreachableError, UsageError
 from understudy.progress import Progress, stage
-from understudy.valkey.discovery import info, server_version
+from understudy.valkey.discovery import parse_info, server_version
 from understudy.valkey.payload import newest_readable, rdb_version, written_by
 from understudy.valkey.proxied import scans_properly
 from understudy.valkey.router import Router
@@ -131,10 +131,8 @@ class RedisComponent:
         if router.target.mode is Mode.ENTERPRISE:
             return [router.target.db]
         found: set[int] = set()
-        for shard in router.topology.shards:
-            if shard.primary and shard.primary.healthy:
-                keyspace = info(router.wire(shard.primary.address), "keyspace")
-                found |= {int(name[2:]) for name in keyspace if name.startswith("db")}
+        for reply in router.on_primaries("INFO", "keyspace"):
+            found |= {int(name[2:]) for name in parse_info(reply) if name.startswith("db")}
         return sorted(found) or [0]
 
     def _account(self, results: Sequence[Mapping[str, Any]], dbs: Sequence[int], libraries: int) -> dict[str, Any]:
@@ -181,11 +179,9 @@ class RedisComponent:
         if self.router.target.mode is Mode.ENTERPRISE:
             return None
         total = 0
-        for shard in self.router.topology.shards:
-            if shard.primary and shard.primary.healthy:
-                keyspace = info(self.router.wire(shard.primary.address), "keyspace")
-                counts = (value.split(",")[0] for name, value in keyspace.items() if name.startswith("db"))
-                total += sum(int(count.partition("=")[2]) for count in counts)  # "keys=3,expires=0,…"
+        for reply in self.router.on_primaries("INFO", "keyspace"):
+            counts = (value.split(",")[0] for name, value in parse_info(reply).items() if name.startswith("db"))
+            total += sum(int(count.partition("=")[2]) for count in counts)  # "keys=3,expires=0,…"
         return total
 
     def check_target(self, backup: BackupSet, options: RestoreOptions) -> None:  # noqa: ARG002 - the port's shape

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _PART_BYTES = 8 << 20
 _PARTS_AT_ONCE = 4
 _READ_BYTES = 1 << 20
+REQUEST_TIMEOUT = "60s"  # of one request, a part of an upload for example
+MOST_RETRIES = 5
 _RETRY_FOR = timedelta(seconds=30)
 _SCHEMES = ("s3", "az", "azure", "gs", "memory")
 Result = TypeVar("Result")
@@ -183,8 +185,8 @@ def _s3(bucket: str, uri: str) -> ObjectStore:
         ) from error
     return S3Store(
         bucket, endpoint=endpoint, region=region, credential_provider=provider,
-        client_options={"allow_http": endpoint.startswith("http://"), "timeout": "60s", "connect_timeout": "5s"},
-        retry_config={"max_retries": 5, "retry_timeout": _RETRY_FOR},
+        client_options={"allow_http": endpoint.startswith("http://"), "timeout": REQUEST_TIMEOUT, "connect_timeout": "5s"},
+        retry_config={"max_retries": MOST_RETRIES, "retry_timeout": _RETRY_FOR},
     )  # fmt: skip
 
 

@@ -1,0 +1,127 @@
+"""`kill -9` at any moment: a set is whole or not listed, and a restore that broke off completes when run again."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from support import backed_up, digests, eventually, started
+from understudy.backup.check import check
+from understudy.backup.repositories.local import LocalRepository
+from understudy.backup.set import BackupSet
+from understudy.lab import Lab
+from understudy.lab.sample import fill, wipe
+from understudy.progress import Silent
+from understudy.valkey.router import Router
+from understudy.valkey.target import Target
+
+KEYS = 6000
+
+
+def env(running: Lab, directory: Path) -> dict[str, str]:
+    return {**running.env(), "BACKUP_DIR": str(directory)}
+
+
+def killed_after(seconds: float, *words: str, env: dict[str, str]) -> bool:
+    """Start a command and kill it after so many seconds; tell whether it had ended by itself before."""
+    process = started(*words, env=env)
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end:
+        time.sleep(0.002)
+    finished = process.poll() is not None
+    process.kill()
+    process.communicate()
+    return finished
+
+
+def taking_s(*words: str, env: dict[str, str]) -> float:
+    """How long the command takes when nobody disturbs it."""
+    begun = time.monotonic()
+    process = started(*words, env=env)
+    _, complaints = process.communicate(timeout=60)
+    assert process.returncode == 0, complaints
+    return time.monotonic() - begun
+
+
+def kill_backups(running: Lab, directory: Path, times: int, chance: random.Random) -> tuple[int, int]:
+    """Kill so many backups at random moments; return how many ended before, and how many sets there are."""
+    environment = env(running, directory)
+    whole_s = taking_s("backup", env=environment)
+    ended = 0
+    local = LocalRepository(directory)
+    for _ in range(times):
+        ended += killed_after(chance.uniform(0, whole_s * 1.1), "backup", env=environment)
+        for stored in local.sets():
+            backup = BackupSet.open(directory / str(stored.id))
+            assert check(backup, Silent()) == KEYS + 8
+    # what the dead left behind is swept by the next backup, which is not disturbed by it
+    eventually(lambda: taking_s("backup", env=environment) > 0)
+    eventually(lambda: not list(directory.glob(".partial-*")))
+    return ended, len(local.sets())
+
+
+def kill_restores(target: Target, running: Lab, directory: Path, times: int, chance: random.Random) -> int:
+    """Kill so many restores at random moments, run each again, and compare; return how many were cut short."""
+    environment = env(running, directory)
+    before = digests(target)
+    with Router(target) as router:
+        wipe(router)
+        whole_s = taking_s("restore", "latest", env=environment)
+        cut = 0
+        for _ in range(times):
+            wipe(router)
+            cut += not killed_after(chance.uniform(0, whole_s * 1.1), "restore", "latest", env=environment)
+            taking_s("restore", "latest", env=environment)
+            assert digests(target) == before
+    return cut
+
+
+def test_a_killed_backup_leaves_the_old_sets_and_nothing_else(valkey_cluster: Lab, tmp_path: Path) -> None:
+    with Router(valkey_cluster.target()) as router:
+        fill(router, KEYS)
+    ended, sets = kill_backups(valkey_cluster, tmp_path, 5, random.Random(5))
+    assert sets >= 2 + ended
+
+
+def test_a_killed_restore_completes_when_it_is_run_again(valkey_cluster: Lab, tmp_path: Path) -> None:
+    target = valkey_cluster.target()
+    with Router(target) as router:
+        fill(router, KEYS)
+    backed_up(target, tmp_path, chunk_keys=1000)
+    assert kill_restores(target, valkey_cluster, tmp_path, 4, random.Random(6)) > 0
+
+
+@pytest.mark.soak
+def test_fifty_killed_backups(valkey_cluster: Lab, tmp_path: Path) -> None:
+    with Router(valkey_cluster.target()) as router:
+        fill(router, KEYS)
+    ended, sets = kill_backups(valkey_cluster, tmp_path, 50, random.Random(7))
+    assert ended < 50
+    assert sets >= 2 + ended
+
+
+@pytest.mark.soak
+def test_fifty_killed_restores(valkey_cluster: Lab, tmp_path: Path) -> None:
+    target = valkey_cluster.target()
+    with Router(target) as router:
+        fill(router, KEYS)
+    backed_up(target, tmp_path, chunk_keys=500)
+    assert kill_restores(target, valkey_cluster, tmp_path, 50, random.Random(8)) > 10
+
+
+def test_ctrl_c_ends_a_backup_cleanly(valkey_cluster: Lab, tmp_path: Path) -> None:
+    import signal
+
+    with Router(valkey_cluster.target()) as router:
+        fill(router, KEYS)
+    process = started("backup", "--max-rate", "2000", env=env(valkey_cluster, tmp_path))
+    eventually(lambda: list(tmp_path.glob(".partial-*/work/*.jsonl")))
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "Interrupted" in said
+    assert "Traceback" not in said
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
