@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -263,10 +264,15 @@ def test_names_that_are_not_there_are_answered_with_those_that_are(typed: Typed,
 
 
 def test_help_is_quick_and_has_examples(typed: Typed) -> None:
+    def spent() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
     def seconds() -> float:
-        begun = time.perf_counter()
+        # Of processor time: what else this machine does meanwhile is not the command's fault.
+        begun = spent()
         assert typed("--help").returncode == 0
-        return time.perf_counter() - begun
+        return spent() - begun
 
     assert min(seconds() for _ in range(5)) < 0.2
     for verb in ("up", "down", "status", "logs", "clean"):
