@@ -4,7 +4,8 @@ SHELL := /bin/sh
 
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11 python3.14; do \
 	command -v $$name >/dev/null 2>&1 && $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo $$name && break; done)
-VENV ?= .venv
+HERE := $(patsubst %/,%,$(dir $(abspath $(lastword $(MAKEFILE_LIST)))))
+VENV ?= $(HERE)/.venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 4
@@ -24,12 +25,12 @@ endif
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(READY): requirements.lock pyproject.toml
+$(READY): $(HERE)/requirements.lock $(HERE)/pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Error: Python 3.11 or newer is not on the PATH. Try: make PYTHON=/path/to/python3.11"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Error: no virtual environment. Try: apt install python3-venv"; exit 2; }
 	@echo "Installing what requirements.lock pins (once; about half a minute) …"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(HERE)/requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e $(HERE)
 	@touch $@
 
 install: $(READY)  ## make the virtual environment

@@ -91,3 +91,8 @@ def eventually(holds: Callable[[], object], within_s: float = 10.0) -> None:
     while not holds():
         assert time.monotonic() < end, f"not within {within_s} s"
         time.sleep(0.02)
+
+
+def repository_root() -> Path:
+    """The project's root."""
+    return Path(__file__).parent.parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support import backed_up, digests, eventually, meanwhile
+from support import backed_up, digests, meanwhile
 from understudy import lab
 from understudy.backup.component import RestoreOptions
 from understudy.backup.components.redis import RedisComponent
@@ -22,6 +23,8 @@ from understudy.lab.sample import fill, wipe
 from understudy.progress import Silent
 from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
+from understudy.valkey.topology import Node
+from understudy.valkey.wire import ServerSaidError
 
 KEYS = 12_000
 
@@ -47,36 +50,42 @@ def writer(router: Router, chance: random.Random) -> Callable[[], None]:
     return write
 
 
-def mover(router: Router, chance: random.Random) -> tuple[Callable[[], None], Callable[[], None]]:
-    """Move one slot after the other, key by key, between primaries; a move that a kill broke off is finished.
+def mover(router: Router, spared: set[str], chance: random.Random) -> Callable[[], None]:
+    """Move one slot after the other, key by key, between the primaries with these node ids.
 
-    Return how to move, and how to finish what was begun.
+    A move key by key from or to a primary that dies can leave a slot to nobody (Valkey's `--cluster fix` mends that);
+    such a slot is refused by name, which is another test. Here the others move while one shard fails over.
     """
-    unfinished: tuple[int, set[str]] | None = None  # the slot, and the nodes of the shard that it goes to
+    begun: tuple[int, Node] | None = None
 
     def move() -> None:
-        nonlocal unfinished
-        try:
+        nonlocal begun
+        router.refresh()
+        if begun is None:
+            shards = [shard for shard in router.topology.shards if shard.primary and shard.primary.node_id in spared]
+            source, goal = chance.sample(shards, 2)
+            assert goal.primary
+            begun = chance.choice(sorted(source.slots)), goal.primary
+        with contextlib.suppress(ServerSaidError):  # while the cluster is down nothing moves; the same slot again then
+            move_slot(router, *begun, keys_a_step=1)
+            begun = None
+
+    return move
+
+
+def atomic_mover(router: Router, chance: random.Random) -> Callable[[], None]:
+    """Ask the servers to migrate ranges of slots themselves (Valkey 9), also from and to the one that dies."""
+
+    def move() -> None:
+        with contextlib.suppress(UnderstudyError):
             router.refresh()
-            shards = [shard for shard in router.topology.shards if shard.primary and shard.primary.healthy]
-            if unfinished is None:
-                source = chance.choice([one for one in shards if one.slots])
-                goal = chance.choice([one for one in shards if one is not source])
-                members = {node.node_id for node in (goal.primary, *goal.replicas) if node}
-                unfinished = (chance.choice(sorted(source.slots)), members)
-            slot, members = unfinished
-            goal_now = next((one.primary for one in shards if one.primary and one.primary.node_id in members), None)
-            if goal_now and router.owner(slot):
-                move_slot(router, slot, goal_now, keys_a_step=1)
-                unfinished = None
-        except UnderstudyError:
-            router.close()
-            time.sleep(0.05)  # a primary is gone: whoever takes over goes on with the move
+            source, goal = chance.sample([one for one in router.topology.shards if one.primary and one.slots], 2)
+            assert source.primary and goal.primary
+            slot = chance.choice(sorted(source.slots))
+            wire = router.wire(source.primary.address)
+            wire.call("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", goal.primary.node_id)
 
-    def finish() -> None:
-        eventually(lambda: move() or unfinished is None, within_s=30)
-
-    return move, finish
+    return move
 
 
 def once(running: Lab, directory: Path, seed: int) -> int:
@@ -87,13 +96,17 @@ def once(running: Lab, directory: Path, seed: int) -> int:
         fill(router, KEYS, seed)
     before = digests(target)
     with ExitStack() as fire:
-        move, finish = mover(fire.enter_context(Router(target)), random.Random(chance.random()))
-        fire.callback(finish)
-        fire.enter_context(meanwhile(move))
-        for _ in range(2):
-            fire.enter_context(meanwhile(writer(fire.enter_context(Router(target)), random.Random(chance.random()))))
-        primaries = [node for node in running.nodes if node.role == "primary"]
-        victim = chance.choice(primaries)
+        victim = chance.choice([node for node in running.nodes if node.role == "primary"])
+        spared = {
+            shard.primary.node_id
+            for shard in fire.enter_context(Router(target)).topology.shards
+            if shard.primary and shard.primary.address != victim.address
+        }
+        routers = [fire.enter_context(Router(target)) for _ in range(3)]
+        # a server does one kind of migration at a time
+        move = mover(routers[0], spared, chance) if seed % 2 else atomic_mover(routers[0], chance)
+        for act in (move, writer(routers[1], random.Random(seed)), writer(routers[2], random.Random(-seed))):
+            fire.enter_context(meanwhile(act, pause_s=0.005))
         fire.enter_context(meanwhile(lambda: running.kill(victim), pause_s=chance.uniform(0.1, 0.5)))
         backup = backed_up(target, directory, keys_per_s=chance.choice([8_000, 20_000]))
     assert backup.metadata.components["redis"]["slots"]["covered"] == 16384
@@ -114,8 +127,9 @@ def once(running: Lab, directory: Path, seed: int) -> int:
     return len(throughout)
 
 
-def test_no_key_is_lost_while_slots_move_and_a_primary_dies(unquiet: Lab, tmp_path: Path) -> None:
-    once(unquiet, tmp_path, seed=1)
+@pytest.mark.parametrize("seed", [1, 2], ids=["key by key", "by the servers"])
+def test_no_key_is_lost_while_slots_move_and_a_primary_dies(unquiet: Lab, tmp_path: Path, seed: int) -> None:
+    once(unquiet, tmp_path, seed)
 
 
 @pytest.mark.soak

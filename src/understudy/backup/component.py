@@ -61,6 +61,9 @@ class Component(Protocol):
 
     name: str
 
+    def connect(self) -> None:
+        """Make sure that the store answers. Raises `UnreachableError` or `NotAuthorisedError`."""
+
     def take(self, work: Path, into: Path, progress: Progress) -> Taken:
         """Read the store: parts into `work`, other files below `into`."""
 

@@ -50,6 +50,8 @@ def take(
         UnderstudyError: of the kind that fits; nothing is published, unless the error says that it was.
     """
     set_id = SetId.new(name, profile, now or datetime.now(UTC))
+    for component in components:
+        component.connect()  # before anything is made on the disk
     with local.scratch("backup") as place:
         staged, work = place / "set", place / "work"
         staged.mkdir(mode=0o700)

@@ -15,6 +15,7 @@ import typer
 from understudy.errors import UnderstudyError
 
 _wanted = {"json": False}
+_MOST_ITEMS = 20
 
 
 def _remember(value: bool) -> bool:
@@ -35,7 +36,8 @@ def on_terminal() -> bool:
 
 
 def print_json(data: Any) -> None:
-    """Print data as one JSON document."""
+    """Print data as one JSON document; an error that follows is told on stderr only."""
+    _wanted["json"] = False
     print(json.dumps(data, indent=2, ensure_ascii=False))
 
 
@@ -83,8 +85,10 @@ def print_error(error: UnderstudyError) -> None:
     if _wanted["json"]:
         print_json(error.as_data())
     print(f"Error: {error.doing}: {error.why}", file=sys.stderr)
-    for item in error.items:
+    for item in error.items[:_MOST_ITEMS]:
         print(f"  {item}", file=sys.stderr)
+    if len(error.items) > _MOST_ITEMS:
+        print(f"  … and {len(error.items) - _MOST_ITEMS:,} more (--json lists them)", file=sys.stderr)
     if error.hint:
         print(f"Try: {error.hint}", file=sys.stderr)
 

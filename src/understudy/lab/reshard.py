@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+
+from understudy.errors import UnreachableError
 from understudy.valkey.router import Router
 from understudy.valkey.topology import Node, Shard
 from understudy.valkey.wire import Command, ServerSaidError
@@ -36,8 +39,11 @@ def move_slot(router: Router, slot: int, goal: Node, keys_a_step: int = 10) -> i
         host, port = goal.address.host, goal.address.port
         here.call("MIGRATE", host, port, "", 0, _MIGRATE_TIMEOUT_MS, "REPLACE", *secret, "KEYS", *keys)
         moved += len(keys)
-    for node in (goal, source, *_others(router.topology.shards, (goal, source))):
+    for node in (goal, source):
         router.wire(node.address).call("CLUSTER", "SETSLOT", slot, "NODE", goal.node_id)
+    for node in _others(router.topology.shards, (goal, source)):
+        with contextlib.suppress(UnreachableError):  # it hears of it from the others
+            router.wire(node.address).call("CLUSTER", "SETSLOT", slot, "NODE", goal.node_id)
     return moved
 
 

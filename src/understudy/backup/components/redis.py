@@ -57,6 +57,10 @@ class RedisComponent:
         """Return the connection of this process; workers have their own."""
         return Router(self._target)
 
+    def connect(self) -> None:
+        """Connect, unless that is done."""
+        _ = self.router
+
     def close(self) -> None:
         """Close the connections, if there are any."""
         if "router" in self.__dict__:

@@ -183,9 +183,10 @@ def _s3(bucket: str, uri: str) -> ObjectStore:
         raise NotAuthorisedError(
             f"finding AWS credentials for {uri}", str(error), "Check AWS_PROFILE and ~/.aws/config."
         ) from error
+    plain = endpoint.startswith("http://")
     return S3Store(
         bucket, endpoint=endpoint, region=region, credential_provider=provider,
-        client_options={"allow_http": endpoint.startswith("http://"), "timeout": REQUEST_TIMEOUT, "connect_timeout": "5s"},
+        client_options={"allow_http": plain, "timeout": REQUEST_TIMEOUT, "connect_timeout": "5s"},
         retry_config={"max_retries": MOST_RETRIES, "retry_timeout": _RETRY_FOR},
     )  # fmt: skip
 
