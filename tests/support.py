@@ -26,10 +26,10 @@ from understudy.valkey.topology import SLOTS
 def names(router: Router) -> list[bytes]:
     """Every key of the selected database."""
     if router.target.mode is Mode.OSS_CLUSTER:
-        return [name for batch in list_slots(router, range(SLOTS)) for name in batch]
+        return [name for batch in list_slots(router, range(SLOTS)) for name in batch.names]
     address = router.owner(None)
     assert address is not None
-    return sorted({name for batch in scan(router, address, None) for name in batch})
+    return sorted({name for batch in scan(router, address, None) for name in batch.names})
 
 
 def digests(target: Target) -> dict[bytes, bytes]:

@@ -51,21 +51,23 @@ def writer(router: Router, chance: random.Random) -> Callable[[], None]:
 
 
 def mover(router: Router, spared: set[str], chance: random.Random) -> Callable[[], None]:
-    """Move one slot after the other, key by key, between the primaries with these node ids.
+    """Move one slot after the other, key by key, from one of the primaries with these node ids to the other.
 
-    A move key by key from or to a primary that dies can leave a slot to nobody (Valkey's `--cluster fix` mends that);
-    such a slot is refused by name, which is another test. Here the others move while one shard fails over.
+    A move from or to a primary that dies, or hundreds of moves to and fro within seconds, can leave slots to nobody
+    (Valkey's `--cluster fix` mends that); those are refused by name, which is another test. Here two shards move
+    slots, one way, while the third fails over.
     """
+    source_id, goal_id = chance.sample(sorted(spared), 2)
     begun: tuple[int, Node] | None = None
 
     def move() -> None:
         nonlocal begun
         router.refresh()
         if begun is None:
-            shards = [shard for shard in router.topology.shards if shard.primary and shard.primary.node_id in spared]
-            source, goal = chance.sample(shards, 2)
-            assert goal.primary
-            begun = chance.choice(sorted(source.slots)), goal.primary
+            shards = {shard.primary.node_id: shard for shard in router.topology.shards if shard.primary}
+            goal = shards[goal_id].primary
+            assert goal
+            begun = chance.choice(sorted(shards[source_id].slots)), goal
         with contextlib.suppress(ServerSaidError):  # while the cluster is down nothing moves; the same slot again then
             move_slot(router, *begun, keys_a_step=1)
             begun = None
@@ -73,17 +75,22 @@ def mover(router: Router, spared: set[str], chance: random.Random) -> Callable[[
     return move
 
 
-def atomic_mover(router: Router, chance: random.Random) -> Callable[[], None]:
-    """Ask the servers to migrate ranges of slots themselves (Valkey 9), also from and to the one that dies."""
+def atomic_mover(router: Router, spared: set[str], chance: random.Random) -> Callable[[], None]:
+    """Ask the servers with these node ids to migrate slots themselves (Valkey 9), one by one from one to the other.
+
+    Valkey 9.1.2 crashes (an assertion in server.c, "!isPausedActions") when a node imports while it exports and one
+    of the two fails, as they do when a primary dies: hence one direction, and not the primary that dies.
+    """
+    source_id, goal_id = chance.sample(sorted(spared), 2)
 
     def move() -> None:
         with contextlib.suppress(UnderstudyError):
             router.refresh()
-            source, goal = chance.sample([one for one in router.topology.shards if one.primary and one.slots], 2)
-            assert source.primary and goal.primary
+            source = next(one for one in router.topology.shards if one.primary and one.primary.node_id == source_id)
+            assert source.primary
             slot = chance.choice(sorted(source.slots))
             wire = router.wire(source.primary.address)
-            wire.call("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", goal.primary.node_id)
+            wire.call("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", goal_id)
 
     return move
 
@@ -104,7 +111,7 @@ def once(running: Lab, directory: Path, seed: int) -> int:
         }
         routers = [fire.enter_context(Router(target)) for _ in range(3)]
         # a server does one kind of migration at a time
-        move = mover(routers[0], spared, chance) if seed % 2 else atomic_mover(routers[0], chance)
+        move = mover(routers[0], spared, chance) if seed % 2 else atomic_mover(routers[0], spared, chance)
         for act in (move, writer(routers[1], random.Random(seed)), writer(routers[2], random.Random(-seed))):
             fire.enter_context(meanwhile(act, pause_s=0.005))
         fire.enter_context(meanwhile(lambda: running.kill(victim), pause_s=chance.uniform(0.1, 0.5)))

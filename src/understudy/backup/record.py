@@ -68,6 +68,59 @@ def decode(block: bytes, where: str) -> Records:
     Raises:
         IntegrityError: a line is not a whole, well-formed record.
     """
+    records = _decode_ours(block) or _decode_any(block, where)
+    _check(records, where)
+    return records
+
+
+# what stands between the quotes of a line that we wrote: sixteen pieces a line, at these places
+_PIECES = 16
+_NUMBER = re.compile(rb":(\d{1,18}),")
+_NEVER = b":null,"
+_TYPE_TEXTS = {name.encode(): name for name in set(TYPE_NAMES)}
+_FIXED = {
+    1: b"key",
+    2: b":",
+    4: b",",
+    5: b"db",
+    7: b"type",
+    8: b":",
+    10: b",",
+    11: b"expire_at_ms",
+    13: b"dump",
+    14: b":",
+}
+
+
+def _decode_ours(block: bytes) -> Records | None:
+    """Read lines that stand exactly as we write them, several times faster than as JSON; None where one does not."""
+    if b"\\" in block:
+        return None
+    pieces = block.split(b'"')
+    count = len(pieces) // _PIECES
+    if len(pieces) != count * _PIECES + 1 or pieces[0] != b"{" or pieces[-1] != b"}\n":
+        return None
+    if pieces[_PIECES:-1:_PIECES].count(b"}\n{") != count - 1:
+        return None
+    if any(pieces[at::_PIECES].count(text) != count for at, text in _FIXED.items()):
+        return None
+    try:
+        numbers = {text: _NUMBER.fullmatch(text)[1] for text in set(pieces[6::_PIECES])}  # type: ignore[index]
+        times = pieces[12::_PIECES]
+        if times.count(_NEVER) != count:
+            expiries = [None if at == _NEVER else int(_NUMBER.fullmatch(at)[1]) for at in times]  # type: ignore[index]
+        else:
+            expiries = [None] * count
+        payloads = [a2b_base64(dump, strict_mode=True) for dump in pieces[15::_PIECES]]
+    except (TypeError, ValueError):
+        return None
+    dbs = [int(numbers[text]) for text in pieces[6::_PIECES]] if len(numbers) > 1 else [int(*numbers.values())] * count
+    types = [_TYPE_TEXTS.get(name, "") for name in pieces[9::_PIECES]]
+    return Records(pieces[3::_PIECES], dbs, types, expiries, payloads)
+
+
+def _decode_any(block: bytes, where: str) -> Records:
+    """Read lines of any valid JSON."""
     try:
         # JSON has no raw newline inside a string: so many lines, so many records, read in one go
         rows: list[dict[str, Any]] = orjson.loads(b"[" + block.rstrip(b"\n").replace(b"\n", b",") + b"]")
@@ -81,7 +134,6 @@ def decode(block: bytes, where: str) -> Records:
         raise _damaged(where, "a line is no record") from error
     if len(rows) != block.count(b"\n"):
         raise _damaged(where, "it does not end with a whole line")
-    _check(records, where)
     return records
 
 

@@ -22,7 +22,7 @@ from understudy.errors import UnderstudyError
 from understudy.progress import Progress, stage
 from understudy.valkey import proxied
 from understudy.valkey.glob import compile_glob
-from understudy.valkey.keyspace import list_slots, scan
+from understudy.valkey.keyspace import Batch, list_slots, scan
 from understudy.valkey.router import Router
 from understudy.valkey.target import Address, Mode, Target
 from understudy.valkey.topology import SLOTS
@@ -77,7 +77,7 @@ def _plans(
             "directory": str(backup.directory),
             "parts": [entry.path for entry in parts[job::jobs]],
             "sample": chosen,
-            "scratch": dataclasses.asdict(scratch) if scratch else None,
+            "scratch": list(scratch) if scratch else None,
             "seen": str(folder / f"seen-{job}") if sample is None else None,
         }
         for job in range(jobs)
@@ -112,7 +112,7 @@ def _look_for_extra(
                 database.executemany("INSERT OR IGNORE INTO seen VALUES (?)", ((value,) for value in prints))
         with stage(progress, "Looking for extra keys", None, "keys"):
             for db in recorded.get("databases", [0]):
-                for names in _names(router, db, recorded.get("match")):
+                for names, _ in _names(router, db, recorded.get("match")):
                     wanted = {fingerprint(db, name): name for name in names}
                     database.execute("CREATE TEMP TABLE asked (print INTEGER PRIMARY KEY)")
                     database.executemany("INSERT INTO asked VALUES (?)", ((value,) for value in wanted))
@@ -129,7 +129,7 @@ def _read_notes(path: Path) -> Iterator[array[int]]:
             yield array("Q", data)
 
 
-def _names(router: Router, db: int, match: str | None) -> Iterator[list[bytes]]:
+def _names(router: Router, db: int, match: str | None) -> Iterator[Batch]:
     with Router(dataclasses.replace(router.target, db=db)) as there:
         expression = compile_glob(match) if match else None
         if there.target.mode is Mode.OSS_CLUSTER:

@@ -39,7 +39,7 @@ def take_census(router: Router, progress: Progress, total: int) -> Census:
     """
     census = Census(functions=functions(router))
     with stage(progress, "Recording digests", total, "keys"):
-        for names in list_slots(router, range(SLOTS)):
+        for names, _ in list_slots(router, range(SLOTS)):
             for start in range(0, len(names), _STEP_KEYS):
                 some = names[start : start + _STEP_KEYS]
                 _record(router, some, census)

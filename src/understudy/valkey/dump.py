@@ -85,8 +85,10 @@ class Dumper:
             self._wires[address] = Wire(address, self._router.target)
         return self._wires[address]
 
-    def read(self, keys: Sequence[bytes]) -> Iterator[Dumped]:
+    def read(self, keys: Sequence[bytes], owner: Address | None = None) -> Iterator[Dumped]:
         """Yield the keys that exist, with payload and expiry, in steps of bounded size.
+
+        `owner` is who serves all of them, where that is known; it is found out otherwise.
 
         Every key is read from whoever owns it at that moment; what has expired or been deleted is counted in `gone`.
 
@@ -96,7 +98,8 @@ class Dumper:
         if not self._script_works:
             yield from self._read_plainly(keys)
             return
-        for address, owned in self._by_owner(keys).items():
+        groups = {owner: list(keys)} if owner else self._by_owner(keys)
+        for address, owned in groups.items():
             if address is None:
                 yield from self._read_plainly(owned)
             else:

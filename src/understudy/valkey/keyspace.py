@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from understudy.errors import IncompleteError, NotAuthorisedError, UnreachableError
 from understudy.valkey.router import Router
@@ -26,7 +27,12 @@ _SLOTS_A_LOOK = 512
 _SCAN_COUNT = 1000
 PATIENCE_S = 60.0
 
-Batch = list[bytes]
+
+class Batch(NamedTuple):
+    """Names of keys, and the node that served all of them a moment ago (None: several, or nobody can tell)."""
+
+    names: list[bytes]
+    owner: Address | None
 
 
 def list_slots(router: Router, slots: Iterable[int], match: re.Pattern[bytes] | None = None) -> Iterator[Batch]:
@@ -122,13 +128,13 @@ def _list_group(
     most = HUGE_SLOT_KEYS * 2
     lists = router.wire(address).pipeline(("CLUSTER", "GETKEYSINSLOT", slot, most) for slot in slots)
     after = _own_view(router, address)
-    names: Batch = []
+    names: list[bytes] = []
     for slot, found in zip(slots, lists, strict=True):
         if not _stood_still(slot, before, after) or isinstance(found, ReplyError) or len(found) >= most:
             left.append(slot)
         else:
             names += found
-    yield _matching(names, match)
+    yield Batch(_matching(names, match), address)
     return after
 
 
@@ -154,7 +160,7 @@ def _list_moving(
     if not (still_leaving or gone) or any(len(names) >= HUGE_SLOT_KEYS * 2 for names in found):
         left.append(slot)
         return
-    yield _matching(list(dict.fromkeys([*found[0], *found[1]])), match)
+    yield Batch(_matching(list(dict.fromkeys([*found[0], *found[1]])), match), None)
 
 
 def _scan_owned(
@@ -162,8 +168,8 @@ def _scan_owned(
 ) -> Iterator[Batch]:
     wanted = set(slots)
     before = _own_view(router, address)
-    for names in scan(router, address, None):
-        yield _matching([name for name in names if key_slot(name) in wanted], match)
+    for names, _ in scan(router, address, None):
+        yield Batch(_matching([name for name in names if key_slot(name) in wanted], match), address)
     after = _own_view(router, address)
     left += [slot for slot in sorted(wanted) if not _stood_still(slot, before, after)]
 
@@ -200,17 +206,17 @@ def scan(router: Router, address: Address, match: str | None) -> Iterator[Batch]
     while True:
         cursor, names = _page(wire.call("SCAN", cursor, *pattern, "COUNT", _SCAN_COUNT))
         if names:
-            yield names
+            yield Batch(names, address)
         if cursor == b"0":
             return
 
 
-def _page(reply: Reply) -> tuple[bytes, Batch]:
+def _page(reply: Reply) -> tuple[bytes, list[bytes]]:
     cursor, names = reply
     return cursor, list(names)
 
 
-def _matching(names: Batch, match: re.Pattern[bytes] | None) -> Batch:
+def _matching(names: list[bytes], match: re.Pattern[bytes] | None) -> list[bytes]:
     return [name for name in names if match.fullmatch(name)] if match else names
 
 

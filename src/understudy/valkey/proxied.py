@@ -54,7 +54,7 @@ def list_slots(router: Router, slots: Iterable[int], match: re.Pattern[bytes] | 
     give_up_at = time.monotonic() + PATIENCE_S
     while waiting:
         left: list[int] = []
-        names: Batch = []
+        names: list[bytes] = []
         for start in range(0, len(waiting), _SLOTS_A_STEP):
             step = waiting[start : start + _SLOTS_A_STEP]
             for slot, reply in zip(step, _ask(router, step), strict=True):
@@ -64,9 +64,9 @@ def list_slots(router: Router, slots: Iterable[int], match: re.Pattern[bytes] | 
                 else:
                     names += [name for name in found if not match or match.fullmatch(name)]
             if len(names) >= KEYS_A_BATCH:
-                yield names
+                yield Batch(names, None)
                 names = []
-        yield names
+        yield Batch(names, None)
         if len(left) < len(waiting):
             give_up_at = time.monotonic() + PATIENCE_S
         elif time.monotonic() > give_up_at:
@@ -89,7 +89,7 @@ def _ask(router: Router, slots: Iterable[int]) -> list[Reply]:
     return router.execute(commands).values
 
 
-def _settled(slot: int, reply: Reply, router: Router) -> Batch | None:
+def _settled(slot: int, reply: Reply, router: Router) -> list[bytes] | None:
     """Return the names, or None where the slot is on the move or its owner does not answer just now."""
     if isinstance(reply, ReplyError):
         return None

@@ -20,6 +20,9 @@ _WAIT = ("TRYAGAIN", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "BUSY "
 _ASKING = pack(("ASKING",))
 
 
+Routed = tuple[int | None, Command | bytes]  # a slot (None: no key) and a command, which may be packed already
+
+
 @dataclass
 class Replies:
     """One reply a command, in order; `resent` holds the indices whose first try broke off half-way."""
@@ -107,7 +110,7 @@ class Router:
             else:
                 return replies
 
-    def execute(self, commands: Sequence[tuple[int | None, Command]]) -> Replies:
+    def execute(self, commands: Sequence[Routed]) -> Replies:
         """Run commands, each on the owner of its slot, in pipelines; return one reply each.
 
         MOVED and ASK are followed; TRYAGAIN, LOADING, CLUSTERDOWN and broken connections are waited out and the
@@ -154,57 +157,63 @@ class Router:
 
     def _round(
         self,
-        commands: Sequence[tuple[int | None, Command]],
+        commands: Sequence[Routed],
         pending: Sequence[int],
         asked: dict[int, Address],
         replies: Replies,
     ) -> tuple[list[int], str]:
         """Send everything pending once; return the indices to send again, and why we should wait, if we should."""
-        groups: dict[Address, list[tuple[int, bool]]] = {}
+        groups: dict[Address, list[int]] = {}
+        redirected = asked.copy()
+        asked.clear()
         left: list[int] = []
         why = ""
+        owners = self._owners if self.target.mode is Mode.OSS_CLUSTER else {}
         for index in pending:
-            sent_on = asked.pop(index, None)
-            address = sent_on or self.owner(commands[index][0])
+            slot = commands[index][0]
+            address = redirected.get(index) or (owners.get(slot) if owners and slot is not None else self._primary)
             if address is None:
                 left.append(index)
                 why = f"nobody serves slot {commands[index][0]}"
+            elif address in groups:
+                groups[address].append(index)
             else:
-                groups.setdefault(address, []).append((index, sent_on is not None))
+                groups[address] = [index]
         sent: list[Address] = []
         for address, group in groups.items():
-            packed = b"".join(
-                _ASKING + pack(commands[index][1]) if asking else pack(commands[index][1]) for index, asking in group
-            )
             try:
-                self.wire(address).send(packed)
+                self.wire(address).send(b"".join([self._packed(commands[at][1], at in redirected) for at in group]))
                 sent.append(address)
             except UnreachableError as error:
                 why = error.why
                 self.drop(address)
-                left.extend(index for index, _ in group)
-                replies.resent.update(index for index, _ in group)
+                left += group
+                replies.resent.update(group)
         for address in sent:
             group = groups[address]
-            wire = self._wires[address]
-            for position, (index, asking) in enumerate(group):
-                try:
-                    if asking:
-                        wire.read()
-                    reply = wire.read()
-                except UnreachableError as error:
-                    why = error.why
-                    self.drop(address)
-                    rest = [other for other, _ in group[position:]]
-                    left.extend(rest)
-                    replies.resent.update(rest)
-                    break
+            got: list[Reply] = []
+            try:
+                # a command that was sent with ASKING has two replies, the first of which says nothing
+                self._wires[address].read_into(got, len(group) + sum(at in redirected for at in group))
+            except UnreachableError as error:
+                why = error.why
+                self.drop(address)
+            if redirected:
+                got = _without_asking(got, [at in redirected for at in group])
+            for index, reply in zip(group, got, strict=False):
                 if isinstance(reply, ReplyError) and (again := self._redirected(index, reply, address, asked)):
                     left.append(index)
                     why = why or ("" if again == "elsewhere" else again)
                 else:
                     replies.values[index] = reply
+            left += group[len(got) :]
+            replies.resent.update(group[len(got) :])
         return left, why
+
+    @staticmethod
+    def _packed(command: Command | bytes, asking: bool) -> bytes:
+        packed = command if isinstance(command, bytes) else pack(command)
+        return _ASKING + packed if asking else packed
 
     def _redirected(self, index: int, reply: ReplyError, address: Address, asked: dict[int, Address]) -> str:
         """Return "" for a final answer, "elsewhere" when another node was named, else why to wait."""
@@ -233,3 +242,17 @@ class Router:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _without_asking(got: list[Reply], asking: list[bool]) -> list[Reply]:
+    """Drop the replies to ASKING: one before each reply to a command that was sent with it."""
+    replies = iter(got)
+    kept: list[Reply] = []
+    for was_asked in asking:
+        try:
+            if was_asked:
+                next(replies)
+            kept.append(next(replies))
+        except StopIteration:
+            break
+    return kept

@@ -6,7 +6,7 @@ import dataclasses
 import ssl
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from understudy.errors import UsageError
@@ -25,8 +25,7 @@ class Mode(StrEnum):
     ENTERPRISE = "enterprise"
 
 
-@dataclass(frozen=True, order=True)
-class Address:
+class Address(NamedTuple):
     """A host and a TCP port."""
 
     host: str
@@ -131,12 +130,12 @@ class Target:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data, password included: for a pipe to our own child process, never for a file or a log."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"seeds": [list(seed) for seed in self.seeds]}
 
     @classmethod
     def from_data(cls, data: dict[str, Any]) -> Target:
         """Read what `as_data` wrote."""
-        seeds = tuple(Address(**seed) for seed in data["seeds"])
+        seeds = tuple(Address(*seed) for seed in data["seeds"])
         tls = Tls(**data["tls"]) if data["tls"] else None
         return cls(**{**data, "seeds": seeds, "tls": tls, "mode": Mode(data["mode"])})
 

@@ -102,28 +102,38 @@ class Wire:
         """
         reply = self._reader.gets()
         while reply is False:
-            try:
-                data = self._socket.recv(_READ_BYTES)
-            except OSError as error:
-                self.broken = True
-                raise UnreachableError(f"reading from {self.address}", _reason(error)) from error
-            if not data:
-                self.broken = True
-                raise UnreachableError(f"reading from {self.address}", "the server closed the connection")
-            try:
-                self._reader.feed(data)
-                reply = self._reader.gets()
-            except hiredis.ProtocolError as error:
-                raise UnreachableError(
-                    f"reading from {self.address}", f"no RESP reply ({error})", "Is this a Valkey or Redis port?"
-                ) from error
+            self._receive()
+            reply = self._reader.gets()
         return reply
+
+    def read_into(self, replies: list[Reply], count: int) -> None:
+        """Append so many replies to a list; where the connection breaks, those that came before it are there."""
+        next_reply = self._reader.gets
+        end = len(replies) + count
+        while len(replies) < end:
+            reply = next_reply()
+            if reply is False:
+                self._receive()
+            else:
+                replies.append(reply)
+
+    def _receive(self) -> None:
+        try:
+            data = self._socket.recv(_READ_BYTES)
+            if not data:
+                raise ConnectionError("the server closed the connection")
+            self._reader.feed(data)
+        except (OSError, hiredis.ProtocolError) as error:
+            self.broken = True
+            raise UnreachableError(f"reading from {self.address}", _reason(error)) from error
 
     def pipeline(self, commands: Iterable[Command]) -> list[Reply]:
         """Send all commands at once and return one reply each, error replies included as values."""
         packed = [pack(command) for command in commands]
         self.send(b"".join(packed))
-        return [self.read() for _ in packed]
+        replies: list[Reply] = []
+        self.read_into(replies, len(packed))
+        return replies
 
     def call(self, *command: bytes | str | int) -> Reply:
         """Run one command and return its reply.
@@ -150,7 +160,9 @@ class Wire:
         self.close()
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | hiredis.ProtocolError) -> str:
+    if isinstance(error, hiredis.ProtocolError):
+        return f"that is no RESP ({error}); is this a Valkey or Redis port?"
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, ssl.SSLError):

@@ -69,7 +69,7 @@ class _Comparing:
         self._target = Target.from_data(plan["target"])
         self._readers: dict[int, tuple[Router, Dumper]] = {}
         scratch = plan["scratch"]
-        self._scratch = Wire(Address(**scratch), Target((Address(**scratch),), Mode.STANDALONE)) if scratch else None
+        self._scratch = Wire(Address(*scratch), Target((), Mode.STANDALONE)) if scratch else None
         self._seen = Path(plan["seen"]).open("ab") if plan["seen"] else None  # noqa: SIM115 - closed in `close`
         self.report = VerifyReport()
 

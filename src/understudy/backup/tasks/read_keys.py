@@ -70,8 +70,8 @@ class _Reading:
         for db in self._plan["dbs"]:
             with Router(dataclasses.replace(self._target, db=db)) as router, Dumper(router, self._pace) as dumper:
                 listing = proxied.list_slots if router.target.mode is Mode.ENTERPRISE else list_slots
-                for names in listing(router, slots, match):
-                    self._write(dumper.read(names), db)
+                for batch in listing(router, slots, match):
+                    self._write(dumper.read(*batch), db)
                 self._gone += dumper.gone
         return self._result(as_ranges(slots))
 
@@ -83,8 +83,8 @@ class _Reading:
                 address = router.owner(None)
                 if address is None:
                     raise _Changed("there is no primary")
-                for names in scan(router, address, self._plan["match"]):
-                    self._write(dumper.read(names), db)
+                for batch in scan(router, address, self._plan["match"]):
+                    self._write(dumper.read(*batch), db)
                 router.refresh()
                 if _identity(router) != before:
                     raise _Changed("another server took over")

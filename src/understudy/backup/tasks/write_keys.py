@@ -7,6 +7,7 @@ Plan: `target`, `directory`, `parts`, `overwrite`, `recreate_stream_groups`, `dr
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,13 +16,14 @@ from typing import Any
 from understudy.backup.component import RestoreReport
 from understudy.backup.record import Records, decode, read_blocks
 from understudy.valkey.payload import body
-from understudy.valkey.router import Router
+from understudy.valkey.router import Routed, Router
 from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Target
 from understudy.valkey.wire import Command, Reply, ReplyError
 
-STEP_KEYS = 512
-STEP_BYTES = 4 << 20
+# RESTORE as RESP, with places for name, expiry and payload: packing millions of commands one by one costs more
+_RESTORE = b"*5\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$6\r\nABSTTL\r\n"
+_RESTORE_REPLACE = b"*6" + _RESTORE[2:] + b"$7\r\nREPLACE\r\n"
 
 
 def run(plan: Mapping[str, Any], advance: Callable[[int], None]) -> dict[str, Any]:
@@ -44,34 +46,33 @@ class _Writing:
         self._plan = plan
         self._target = Target.from_data(plan["target"])
         self._routers: dict[int, Router] = {}
-        self._replace = (b"REPLACE",) if plan["overwrite"] else ()
+        self._overwrite = bool(plan["overwrite"])
+        self._restore = _RESTORE_REPLACE if self._overwrite else _RESTORE
         self.report = RestoreReport()
 
     def write(self, records: Records) -> None:
-        """Write a block, in steps of bounded size and of one database each."""
-        start, held = 0, 0
-        for at, payload in enumerate(records.payloads):
-            held += len(payload)
-            if at > start and (at - start >= STEP_KEYS or held > STEP_BYTES or records.dbs[at] != records.dbs[start]):
-                self._step(records, start, at)
-                start, held = at, len(payload)
-        if records.keys:
-            self._step(records, start, len(records.keys))
+        """Write a block, which is of bounded size; each run of keys of one database is a step."""
+        end = 0
+        for db, run in itertools.groupby(records.dbs):
+            start, end = end, end + sum(1 for _ in run)
+            self._step(self._router(db), records, start, end)
 
-    def _step(self, records: Records, start: int, end: int) -> None:
-        router = self._router(records.dbs[start])
+    def _step(self, router: Router, records: Records, start: int, end: int) -> None:
         keys = records.keys[start:end]
         expiries = records.expire_at_ms[start:end]
         now_ms = time.time_ns() // 1_000_000
         expired = [expiry is not None and expiry <= now_ms for expiry in expiries]
-        commands: list[tuple[int | None, Command]]
+        commands: list[Routed]
         if self._plan["dry_run"]:
             commands = [(key_slot(key), (b"EXISTS", key)) for key in keys]
             for there, gone in zip(router.execute(commands).values, expired, strict=True):
                 self._count_dry(there, gone)
             return
         commands = [
-            (key_slot(key), (b"RESTORE", key, expiry or 0, payload, b"ABSTTL", *self._replace))
+            (
+                key_slot(key),
+                self._restore % (len(key), key, len(when := b"%d" % (expiry or 0)), when, len(payload), payload),
+            )
             for key, expiry, payload in zip(keys, expiries, records.payloads[start:end], strict=True)
         ]
         replies = router.execute(commands)
@@ -87,7 +88,7 @@ class _Writing:
     def _count_dry(self, there: Reply, gone: bool) -> None:
         if gone:
             self.report.expired += 1
-        elif there and not self._replace:
+        elif there and not self._overwrite:
             self.report.skipped += 1
         else:
             self.report.restored += 1

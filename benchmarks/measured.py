@@ -1,0 +1,60 @@
+"""Run a command and measure it: seconds, and the memory of it and its children together."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_EVERY_S = 0.02
+
+
+@dataclass(frozen=True)
+class Run:
+    """Wall-clock seconds, and the highest sum of resident memory seen, in MiB (pages shared are counted twice)."""
+
+    seconds: float
+    peak_mib: float
+
+
+def understudy(*words: str, env: dict[str, str]) -> Run:
+    """Run the command line as a user does, and measure it."""
+    begun = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "understudy", *words],
+        env={**os.environ, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    peak = 0.0
+    while process.poll() is None:
+        peak = max(peak, _resident_mib(process.pid))
+        time.sleep(_EVERY_S)
+    seconds = time.perf_counter() - begun
+    said = process.communicate()[0].decode()
+    if process.returncode:
+        raise SystemExit(f"understudy {' '.join(words)} failed:\n{said}")
+    return Run(seconds, peak)
+
+
+def _resident_mib(root: int) -> float:
+    """Sum up a process and all its descendants (Linux only; 0 elsewhere)."""
+    parents: dict[int, int] = {}
+    pages: dict[int, int] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (folder / "stat").read_text().rpartition(")")[2].split()
+            pages[int(folder.name)] = int((folder / "statm").read_text().split()[1])
+        except (OSError, IndexError):
+            continue
+        parents[int(folder.name)] = int(stat[1])
+    total = 0
+    for pid, resident in pages.items():
+        ancestor = pid
+        while ancestor not in (root, 0, 1):
+            ancestor = parents.get(ancestor, 0)
+        total += resident if ancestor == root else 0
+    return total * os.sysconf("SC_PAGESIZE") / (1 << 20)
