@@ -45,9 +45,10 @@ def digests(target: Target) -> dict[bytes, bytes]:
 def backed_up(target: Target, directory: Path, **options: object) -> BackupSet:
     """Take a set of a target, locally."""
     component = RedisComponent(target, ReadOptions(**options))  # type: ignore[arg-type]
-    taken = take([component], LocalRepository(directory), None, "local", Silent())
-    component.close()
-    return taken.backup
+    try:
+        return take([component], LocalRepository(directory), None, "local", Silent()).backup
+    finally:
+        component.close()
 
 
 @contextmanager

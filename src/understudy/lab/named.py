@@ -56,8 +56,8 @@ def _fresh(name: str, options: Options) -> Outcome:
     planned = find_layout(options.layout).plan(options, directory)
     _refuse_taken(name, listening_ports(planned, cluster=options.layout in {"cluster", "enterprise"}))
     lab = _lab(Record(name, options))
-    state.write(Record(name, options))
     try:
+        state.write(Record(name, options))
         lab.bring_up()
         state.write(Record(name, options, lab.nodes, formed=True))
     except BaseException:
