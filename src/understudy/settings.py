@@ -29,7 +29,7 @@ DEFAULT_FILE = "understudy.toml"
 class Settings(BaseSettings):
     """Every setting, with the environment name that the documents give it."""
 
-    model_config = SettingsConfigDict(populate_by_name=True, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(extra="forbid", frozen=True)
 
     profile: str = Field(LOCAL_PROFILE, validation_alias="ENV_PROFILE")
     redis_url: SecretStr | None = Field(None, validation_alias="REDIS_URL")
@@ -37,9 +37,7 @@ class Settings(BaseSettings):
     redis_mode: str | None = Field(None, validation_alias="REDIS_MODE")
     use_cluster: bool = Field(False, validation_alias="USE_CLUSTER")
     redis_username: str | None = Field(None, validation_alias="REDIS_USERNAME")
-    redis_password: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("redis_password", "REDIS_PASSWORD", "REDIS_ACCESS_KEY")
-    )
+    redis_password: SecretStr | None = Field(None, validation_alias=AliasChoices("REDIS_PASSWORD", "REDIS_ACCESS_KEY"))
     redis_sentinel_password: SecretStr | None = Field(None, validation_alias="REDIS_SENTINEL_PASSWORD")
     redis_service: str | None = Field(None, validation_alias="REDIS_SENTINEL_SERVICE")
     redis_tls: bool | None = Field(None, validation_alias="REDIS_TLS")
@@ -104,8 +102,14 @@ class _Toml(PydanticBaseSettingsSource):
                     name = f"{section}_{key}"
                     if name not in Settings.model_fields:
                         raise UsageError(f"reading {path}", f"there is no setting {key!r} in [{section}]")
-                    flat[name] = value
+                    flat[_alias(name)] = value
         return flat
+
+
+def _alias(name: str) -> str:
+    """Return the one name under which all sources give a field, so that one can override the other."""
+    alias = Settings.model_fields[name].validation_alias
+    return str(alias.choices[0] if isinstance(alias, AliasChoices) else alias)
 
 
 def load(**flags: Any) -> Settings:
@@ -114,7 +118,7 @@ def load(**flags: Any) -> Settings:
     Raises:
         UsageError: a value is not of its kind, or the file cannot be read.
     """
-    given = {name: value for name, value in flags.items() if value is not None}
+    given = {_alias(name): value for name, value in flags.items() if value is not None}
     try:
         return Settings(**given)
     except ValidationError as error:

@@ -41,10 +41,10 @@ def test_a_node_without_an_address_is_where_we_asked() -> None:
 
 
 def test_each_layout_is_recognised_and_described(
-    valkey_standalone_lab: Lab, valkey_sentinel_lab: Lab, valkey_cluster_lab: Lab, valkey_enterprise_lab: Lab
+    valkey_standalone: Lab, valkey_sentinel: Lab, valkey_cluster: Lab, valkey_enterprise: Lab
 ) -> None:
     shapes = {}
-    for lab in (valkey_standalone_lab, valkey_sentinel_lab, valkey_cluster_lab, valkey_enterprise_lab):
+    for lab in (valkey_standalone, valkey_sentinel, valkey_cluster, valkey_enterprise):
         target = lab.target().with_mode(Mode.AUTO)
         mode = detect_mode(target)
         topology = discover(target.with_mode(mode))

@@ -23,6 +23,7 @@ from typing import IO, Any, cast
 import orjson
 
 from understudy import errors
+from understudy.backup.set import FileEntry
 
 Advance = Callable[[int], None]
 TaskFunction = Callable[[Mapping[str, Any], Advance], dict[str, Any]]
@@ -32,6 +33,18 @@ _REPORT_EVERY_S = 0.2
 def default_jobs(tasks: int) -> int:
     """Return how many workers to run: one a task, but not more than two a core."""
     return max(1, min(tasks, 2 * (os.cpu_count() or 1)))
+
+
+def shares(parts: Sequence[FileEntry]) -> list[list[FileEntry]]:
+    """Split parts into one run of neighbours for each worker, of about as many keys each; at least one, if empty."""
+    jobs = default_jobs(max(len(parts), 1))
+    total = sum(entry.keys or 0 for entry in parts) or 1
+    split: list[list[FileEntry]] = [[] for _ in range(jobs)]
+    before = 0
+    for entry in parts:
+        split[min(before * jobs // total, jobs - 1)].append(entry)
+        before += entry.keys or 0
+    return split
 
 
 def run_all(function: str, tasks: Sequence[Mapping[str, Any]], advance: Advance) -> list[dict[str, Any]]:

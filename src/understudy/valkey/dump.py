@@ -58,7 +58,7 @@ class Dumper:
 
     def __init__(self, router: Router, pace: Pace | None = None) -> None:
         self._router = router
-        self._pace = pace or Pace()
+        self.pace = pace or Pace()
         self._script_works = router.target.mode is not Mode.ENTERPRISE
         self._expiry_command = "PEXPIRETIME"
         # scripts run on connections of their own: plain commands must not wait behind a step under way
@@ -145,7 +145,7 @@ class Dumper:
                 self._drop(address)  # replies are still on their way; this connection is of no more use
 
     def _ask(self, wire: Wire, step: list[bytes]) -> None:
-        self._pace.spend(len(step))
+        self.pace.spend(len(step))
         wire.send(pack(("EVALSHA_RO", _SCRIPT_SHA1, 0, BUDGET_BYTES, *step)))
 
     def _refused(self, wire: Wire, step: list[bytes], reply: ReplyError) -> Iterator[Dumped]:
@@ -174,7 +174,7 @@ class Dumper:
     def _read_plainly(self, keys: Sequence[bytes]) -> Iterator[Dumped]:
         for start in range(0, len(keys), KEYS_A_STEP):
             step = keys[start : start + KEYS_A_STEP]
-            self._pace.spend(len(step))
+            self.pace.spend(len(step))
             sizes = self._router.execute([(key_slot(key), ("MEMORY", "USAGE", key)) for key in step]).values
             window: list[bytes] = []
             held = 0

@@ -9,12 +9,13 @@ slot, and for services that do not offer GETKEYSINSLOT; there too the owner must
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from understudy.errors import IncompleteError, NotAuthorisedError, UnreachableError
+from understudy.errors import IncompleteError, UnreachableError
 from understudy.valkey.router import Router
 from understudy.valkey.slots import as_ranges, key_slot
 from understudy.valkey.target import Address
@@ -70,34 +71,29 @@ def _list_some(
 ) -> Generator[Batch, None, list[int]]:
     """Yield the keys of the slots that stand still; return the others."""
     by_owner: dict[Address, list[int]] = {}
-    left: list[int] = []
-    shards = router.topology.by_slot()
-    moving = {slot for shard in router.topology.shards for slot, _ in shard.migrating}
+    done: set[int] = set()  # the slots whose keys were yielded, all of them
     for slot in slots:
-        owner = router.owner(slot)
-        if owner is None:
-            left.append(slot)
-        elif slot in moving:
-            yield from _list_moving(router, slot, shards[slot], match, left)
-        else:
+        if owner := router.owner(slot):
             by_owner.setdefault(owner, []).append(slot)
     for address, owned in by_owner.items():
-        try:
-            yield from _list_owned(router, address, owned, match, left)
-        except UnreachableError:
-            router.drop(address)
-            left += owned
-    return left
+        with contextlib.suppress(UnreachableError):  # what is not done then is listed again
+            yield from _list_owned(router, address, owned, match, done)
+    return sorted(set(slots) - done)
 
 
 def _list_owned(
-    router: Router, address: Address, slots: list[int], match: re.Pattern[bytes] | None, left: list[int]
+    router: Router, address: Address, slots: list[int], match: re.Pattern[bytes] | None, done: set[int]
 ) -> Iterator[Batch]:
     wire = router.wire(address)
     before = _own_view(router, address)
+    leaving = dict(before.migrating) if before else {}  # only the node itself knows which of its slots leave
+    for slot in slots:
+        if before and slot in leaving:
+            yield from _list_moving(router, slot, before, match, done)
+    slots = [slot for slot in slots if slot not in leaving]
     counts = wire.pipeline(("CLUSTER", "COUNTKEYSINSLOT", slot) for slot in slots)
     if any(isinstance(count, ReplyError) for count in counts):
-        yield from _scan_owned(router, address, slots, match, left)
+        yield from _scan_owned(router, address, slots, match, done)
         return
     huge = [slot for slot, count in zip(slots, counts, strict=True) if count > HUGE_SLOT_KEYS]
     group: list[int] = []
@@ -108,12 +104,12 @@ def _list_owned(
         group.append(slot)
         expected += count
         if expected >= KEYS_A_BATCH:
-            before = yield from _list_group(router, address, group, before, match, left)
+            before = yield from _list_group(router, address, group, before, match, done)
             group, expected = [], 0
     if group:
-        yield from _list_group(router, address, group, before, match, left)
+        yield from _list_group(router, address, group, before, match, done)
     if huge:
-        yield from _scan_owned(router, address, huge, match, left)
+        yield from _scan_owned(router, address, huge, match, done)
 
 
 def _list_group(
@@ -122,7 +118,7 @@ def _list_group(
     slots: list[int],
     before: Shard | None,
     match: re.Pattern[bytes] | None,
-    left: list[int],
+    done: set[int],
 ) -> Generator[Batch, None, Shard | None]:
     """Yield the keys of slots that stood still since `before`; return the owner's view afterwards."""
     most = HUGE_SLOT_KEYS * 2
@@ -130,48 +126,43 @@ def _list_group(
     after = _own_view(router, address)
     names: list[bytes] = []
     for slot, found in zip(slots, lists, strict=True):
-        if not _stood_still(slot, before, after) or isinstance(found, ReplyError) or len(found) >= most:
-            left.append(slot)
-        else:
+        if _stood_still(slot, before, after) and not isinstance(found, ReplyError) and len(found) < most:
             names += found
+            done.add(slot)
     yield Batch(_matching(names, match), address)
     return after
 
 
 def _list_moving(
-    router: Router, slot: int, source: Shard, match: re.Pattern[bytes] | None, left: list[int]
+    router: Router, slot: int, source: Shard, match: re.Pattern[bytes] | None, done: set[int]
 ) -> Iterator[Batch]:
     """List a slot that is on its way from `source` to another node: at the source first, then there."""
     goal_id = dict(source.migrating)[slot]
     goal = next((node for node in router.topology.nodes if node.node_id == goal_id), None)
     if goal is None or source.primary is None:
-        left.append(slot)
         return
-    command: Command = ("CLUSTER", "GETKEYSINSLOT", slot, HUGE_SLOT_KEYS * 2)
-    places = (source.primary.address, goal.address)
+    command: Command = ("CLUSTER", "GETKEYSINSLOT", slot, HUGE_SLOT_KEYS)
     try:
-        found = [router.wire(place).call(*command) for place in places]
+        found = [router.wire(place).call(*command) for place in (source.primary.address, goal.address)]
         now = _own_view(router, source.primary.address)
     except (UnreachableError, ServerSaidError):
-        left.append(slot)
         return
     still_leaving = now is not None and slot in now.slots and dict(now.migrating).get(slot) == goal_id
     gone = now is not None and slot not in now.slots
-    if not (still_leaving or gone) or any(len(names) >= HUGE_SLOT_KEYS * 2 for names in found):
-        left.append(slot)
-        return
-    yield Batch(_matching(list(dict.fromkeys([*found[0], *found[1]])), match), None)
+    if (still_leaving or gone) and all(len(names) < HUGE_SLOT_KEYS for names in found):
+        done.add(slot)
+        yield Batch(_matching(list(dict.fromkeys([*found[0], *found[1]])), match), None)
 
 
 def _scan_owned(
-    router: Router, address: Address, slots: Iterable[int], match: re.Pattern[bytes] | None, left: list[int]
+    router: Router, address: Address, slots: Iterable[int], match: re.Pattern[bytes] | None, done: set[int]
 ) -> Iterator[Batch]:
     wanted = set(slots)
     before = _own_view(router, address)
     for names, _ in scan(router, address, None):
         yield Batch(_matching([name for name in names if key_slot(name) in wanted], match), address)
     after = _own_view(router, address)
-    left += [slot for slot in sorted(wanted) if not _stood_still(slot, before, after)]
+    done.update(slot for slot in wanted if _stood_still(slot, before, after))
 
 
 def _own_view(router: Router, address: Address) -> Shard | None:
@@ -221,9 +212,5 @@ def _matching(names: list[bytes], match: re.Pattern[bytes] | None) -> list[bytes
 
 
 def _refresh(router: Router) -> None:
-    try:
+    with contextlib.suppress(UnreachableError):  # the caller's deadline decides how long
         router.refresh()
-    except NotAuthorisedError:
-        raise
-    except UnreachableError:
-        pass  # the caller's deadline decides how long

@@ -8,18 +8,16 @@ owner really serves it; the list is as exact as `keyspace.list_slots`.
 
 from __future__ import annotations
 
-import itertools
 import re
 import time
 from collections.abc import Iterable, Iterator
-from functools import cache
 from importlib.resources import files
 
 from understudy.errors import IncompleteError
 from understudy.valkey.keyspace import HUGE_SLOT_KEYS, KEYS_A_BATCH, PATIENCE_S, Batch
 from understudy.valkey.router import Router
-from understudy.valkey.slots import as_ranges, key_slot
-from understudy.valkey.topology import SLOTS, Topology
+from understudy.valkey.slots import as_ranges, name_in_slot
+from understudy.valkey.topology import Topology
 from understudy.valkey.wire import Command, Reply, ReplyError
 
 _SCRIPT = files("understudy.valkey").joinpath("list_slot.lua").read_bytes()
@@ -30,18 +28,6 @@ def scans_properly(router: Router) -> bool:
     """Tell whether SCAN through this proxy answers as SCAN should: one cursor, one list."""
     reply = router.execute([(None, ("SCAN", 0, "COUNT", 1))]).values[0]
     return not isinstance(reply, ReplyError) and len(reply) == 2
-
-
-@cache
-def name_of_slot() -> tuple[bytes, ...]:
-    """Return, for each slot, a name that belongs to it."""
-    found: dict[int, bytes] = {}
-    for number in itertools.count():
-        name = b"%d" % number
-        found.setdefault(key_slot(name), name)
-        if len(found) == SLOTS:
-            return tuple(found[slot] for slot in range(SLOTS))
-    raise AssertionError("unreachable")
 
 
 def list_slots(router: Router, slots: Iterable[int], match: re.Pattern[bytes] | None = None) -> Iterator[Batch]:
@@ -82,7 +68,7 @@ def list_slots(router: Router, slots: Iterable[int], match: re.Pattern[bytes] | 
 
 
 def _ask(router: Router, slots: Iterable[int]) -> list[Reply]:
-    names = name_of_slot()
+    names = name_in_slot()
     commands: list[tuple[int | None, Command]] = [
         (slot, ("EVAL", _SCRIPT, 1, names[slot], slot, HUGE_SLOT_KEYS)) for slot in slots
     ]

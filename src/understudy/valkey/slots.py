@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from binascii import crc_hqx
 from collections.abc import Iterable
+from functools import cache
 
 
 def key_slot(key: bytes) -> int:
@@ -14,6 +15,17 @@ def key_slot(key: bytes) -> int:
         if end > start + 1:
             key = key[start + 1 : end]
     return crc_hqx(key, 0) & 0x3FFF
+
+
+@cache
+def name_in_slot() -> tuple[bytes, ...]:
+    """Return, for each slot, a name in it that nobody uses: a word of ours and two bytes.
+
+    CRC16 maps the 65,536 pairs of bytes behind a fixed word to 65,536 different values: each slot gets four.
+    """
+    names = (b"understudy:probe:" + number.to_bytes(2, "big") for number in range(1 << 16))
+    by_slot = {crc_hqx(name, 0) & 0x3FFF: name for name in names}
+    return tuple(by_slot[slot] for slot in range(len(by_slot)))
 
 
 def as_ranges(slots: Iterable[int]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,14 +17,14 @@ from understudy.backup.component import RestoreOptions, RestoreReport, Taken
 from understudy.backup.part import Part
 from understudy.backup.record import decode, read_blocks
 from understudy.backup.set import BackupSet, FileEntry
-from understudy.backup.workers import default_jobs, run_all
+from understudy.backup.workers import default_jobs, run_all, shares
 from understudy.errors import IncompleteError, IntegrityError, UnreachableError, UsageError
 from understudy.progress import Progress, stage
 from understudy.valkey.discovery import parse_info, server_version
 from understudy.valkey.payload import newest_readable, rdb_version, written_by
 from understudy.valkey.proxied import scans_properly
 from understudy.valkey.router import Router
-from understudy.valkey.slots import as_ranges, from_ranges, key_slot
+from understudy.valkey.slots import as_ranges, from_ranges, name_in_slot
 from understudy.valkey.target import Mode, Target
 from understudy.valkey.topology import SLOTS
 from understudy.valkey.wire import ReplyError, ServerSaidError
@@ -223,7 +222,7 @@ class RedisComponent:
             if shard.primary is None:
                 continue
             wire = self.router.wire(shard.primary.address)
-            key = _key_for(shard.slots)
+            key = name_in_slot()[min(shard.slots, default=0)]  # a name that nobody uses
             reply = wire.pipeline([("RESTORE", key, 1, payload, "ABSTTL")])[0]
             if isinstance(reply, ReplyError) and "version or checksum" in str(reply):
                 server, its_version = server_version(wire)
@@ -245,8 +244,8 @@ class RedisComponent:
             "recreate_stream_groups": options.recreate_stream_groups,
             "dry_run": options.dry_run,
         }
-        jobs = default_jobs(max(len(parts), 1))
-        plans = [common | {"parts": [entry.path for entry in parts[job::jobs]]} for job in range(jobs)]
+        # neighbouring parts go to one worker: they mostly are of one shard, so that every shard has work at any time
+        plans = [common | {"parts": [entry.path for entry in share]} for share in shares(parts)]
         report = RestoreReport()
         with stage(progress, "Checking keys" if options.dry_run else "Restoring keys", backup.metadata.keys, "keys"):
             for result in run_all("understudy.backup.tasks.write_keys:run", plans, progress.advance):
@@ -255,9 +254,3 @@ class RedisComponent:
             libraries = functions.decode((backup.directory / FUNCTIONS).read_bytes(), FUNCTIONS)
             functions.write(self.router, libraries, options, report)
         return report
-
-
-def _key_for(slots: frozenset[int]) -> bytes:
-    """Return a name that nobody uses, of one of these slots (of any, where there are none)."""
-    names = (b"understudy:probe:%d" % number for number in itertools.count())
-    return next(name for name in names if not slots or key_slot(name) in slots)

@@ -18,6 +18,7 @@ from understudy.errors import IncompleteError, UnreachableError
 from understudy.valkey import proxied
 from understudy.valkey.discovery import info
 from understudy.valkey.dump import Dumped, Dumper, Pace
+from understudy.valkey.dump_slots import read_slots
 from understudy.valkey.glob import compile_glob
 from understudy.valkey.keyspace import list_slots, scan
 from understudy.valkey.payload import TYPE_NAMES, rdb_version
@@ -67,10 +68,14 @@ class _Reading:
     def of_slots(self, slots: set[int]) -> dict[str, Any]:
         """Read slots from whoever owns them, however they move meanwhile."""
         match = compile_glob(self._plan["match"]) if self._plan["match"] else None
+        quick = match is None and self._target.mode is Mode.OSS_CLUSTER
         for db in self._plan["dbs"]:
             with Router(dataclasses.replace(self._target, db=db)) as router, Dumper(router, self._pace) as dumper:
+                left: list[int] = [] if quick else sorted(slots)
+                if quick:
+                    self._write(read_slots(router, dumper, slots, left), db)
                 listing = proxied.list_slots if router.target.mode is Mode.ENTERPRISE else list_slots
-                for batch in listing(router, slots, match):
+                for batch in listing(router, left, match):
                     self._write(dumper.read(*batch), db)
                 self._gone += dumper.gone
         return self._result(as_ranges(slots))

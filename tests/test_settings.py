@@ -1,0 +1,102 @@
+"""Flag, environment, file, default: in this order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from understudy import settings
+from understudy.errors import UsageError
+from understudy.valkey.configured import target_from
+from understudy.valkey.target import Mode
+
+TOML = """
+[redis]
+nodes = ["10.0.0.1:7001", "10.0.0.2:7001"]
+mode = "oss-cluster"
+
+[backup]
+chunk_keys = 500
+
+[profile.prd.redis]
+url = "rediss://backup@cache.example:6380"
+
+[profile.prd.backup]
+s3_uri = "s3://prod/sets"
+"""
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    import os
+
+    for name in list(os.environ):
+        if name.startswith(("REDIS_", "BACKUP_", "UNDERSTUDY_", "S3_")) or name in ("ENV_PROFILE", "USE_CLUSTER"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_without_anything_there_are_defaults() -> None:
+    found = settings.load()
+    assert (found.profile, found.backup_dir, found.backup_chunk_keys) == ("local", Path("backups"), 100_000)
+    assert target_from(found) is None
+
+
+def test_flag_beats_environment_beats_file(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (alone / "understudy.toml").write_text(TOML)
+    assert settings.load().backup_chunk_keys == 500
+    monkeypatch.setenv("BACKUP_CHUNK_KEYS", "700")
+    assert settings.load().backup_chunk_keys == 700
+    assert settings.load(backup_chunk_keys=900).backup_chunk_keys == 900
+    assert settings.load(backup_chunk_keys=None).backup_chunk_keys == 700
+
+
+def test_a_profile_overrides_the_file(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (alone / "understudy.toml").write_text(TOML)
+    target = target_from(settings.load())
+    assert target and target.mode is Mode.OSS_CLUSTER
+    assert [seed.host for seed in target.seeds] == ["10.0.0.1", "10.0.0.2"]
+    monkeypatch.setenv("ENV_PROFILE", "prd")
+    found = settings.load()
+    assert found.backup_s3_uri == "s3://prod/sets"
+    target = target_from(found)
+    assert target and target.tls and target.username == "backup"
+
+
+def test_nodes_override_hosts_and_the_access_key_is_a_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "rediss://me@somewhere:6380")
+    monkeypatch.setenv("REDIS_NODES", "host1:7001, host2:7002")
+    monkeypatch.setenv("REDIS_ACCESS_KEY", "s3cret")
+    monkeypatch.setenv("USE_CLUSTER", "true")
+    found = settings.load()
+    target = target_from(found)
+    assert target
+    assert [str(seed) for seed in target.seeds] == ["host1:7001", "host2:7002"]
+    assert (target.username, target.password, target.mode) == ("me", "s3cret", Mode.OSS_CLUSTER)
+    assert "s3cret" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[backup]\nchunk_kyes = 1", "chunk_kyes"),
+        ("[backup]\nchunk_keys = 'many'", "BACKUP_CHUNK_KEYS"),
+        ("chunk_keys = 1", "outside of a section"),
+        ("[backup", "understudy.toml"),
+        ("[profile.dev]\n", "no profile 'prd'"),
+    ],
+)
+def test_a_mistake_in_the_file_is_named(alone: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str) -> None:
+    (alone / "understudy.toml").write_text(text)
+    monkeypatch.setenv("ENV_PROFILE", "prd" if "profile" in text else "local")
+    with pytest.raises(UsageError, match=says) as refusal:
+        settings.load()
+    assert refusal.value.exit_code == 2
+
+
+def test_a_config_file_that_was_named_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERSTUDY_CONFIG", "nowhere.toml")
+    with pytest.raises(UsageError, match=r"nowhere.toml"):
+        settings.load()
