@@ -187,6 +187,7 @@ def test_keys_that_expired_since_are_counted_and_not_brought_back(valkey_standal
         assert backup.metadata.keys == 2
         eventually(lambda: wire.call("EXISTS", "soon") == 0)
         wipe(router)
-        report = restored(backup, target)
+        wire.call("SET", "soon", "written since")
+        report = restored(backup, target, overwrite=True)
         assert (report.restored, report.expired) == (1, 1)
-        assert wire.pipeline([("EXISTS", "soon"), ("EXISTS", "late")]) == [0, 1]
+        assert wire.pipeline([("GET", "soon"), ("EXISTS", "late")]) == [b"written since", 1]

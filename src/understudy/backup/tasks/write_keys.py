@@ -15,7 +15,7 @@ from typing import Any
 
 from understudy.backup.component import RestoreReport
 from understudy.backup.record import Records, decode, read_blocks
-from understudy.valkey.payload import body
+from understudy.valkey.payload import TYPE_NAMES, body
 from understudy.valkey.router import Routed, Router
 from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Target
@@ -46,6 +46,7 @@ class _Writing:
         self._plan = plan
         self._target = Target.from_data(plan["target"])
         self._routers: dict[int, Router] = {}
+        self._ahead: dict[int, int] = {}
         self._overwrite = bool(plan["overwrite"])
         self._restore = _RESTORE_REPLACE if self._overwrite else _RESTORE
         self.report = RestoreReport()
@@ -58,46 +59,52 @@ class _Writing:
             self._step(self._router(db), records, start, end)
 
     def _step(self, router: Router, records: Records, start: int, end: int) -> None:
-        keys = records.keys[start:end]
-        expiries = records.expire_at_ms[start:end]
-        now_ms = time.time_ns() // 1_000_000
-        expired = [expiry is not None and expiry <= now_ms for expiry in expiries]
+        # what has expired is left out: with REPLACE it would delete what stands there now
+        now_ms = time.time_ns() // 1_000_000 + self._ahead_ms(router)
+        rows = [
+            row
+            for row in zip(
+                records.keys[start:end], records.expire_at_ms[start:end], records.payloads[start:end], strict=True
+            )
+            if row[1] is None or row[1] > now_ms
+        ]
+        self.report.expired += end - start - len(rows)
         commands: list[Routed]
         if self._plan["dry_run"]:
-            commands = [(key_slot(key), (b"EXISTS", key)) for key in keys]
-            for there, gone in zip(router.execute(commands).values, expired, strict=True):
-                self._count_dry(there, gone)
+            commands = [(key_slot(key), (b"EXISTS", key)) for key, _, _ in rows]
+            there = 0 if self._overwrite else sum(router.execute(commands).values)
+            self.report.skipped += there
+            self.report.restored += len(rows) - there
             return
         commands = [
             (
                 key_slot(key),
                 self._restore % (len(key), key, len(when := b"%d" % (expiry or 0)), when, len(payload), payload),
             )
-            for key, expiry, payload in zip(keys, expiries, records.payloads[start:end], strict=True)
+            for key, expiry, payload in rows
         ]
         replies = router.execute(commands)
-        if not replies.resent and replies.values.count(b"OK") == len(keys) and not any(expired):
-            self.report.restored += len(keys)
+        if not replies.resent and replies.values.count(b"OK") == len(rows):
+            self.report.restored += len(rows)
         else:
-            for at, reply in enumerate(replies.values):
-                self._count(router, keys[at], records.payloads[start + at], reply, expired[at], at in replies.resent)
+            for at, (row, reply) in enumerate(zip(rows, replies.values, strict=True)):
+                self._count(router, row[0], row[2], reply, at in replies.resent)
         if not self._plan["recreate_stream_groups"]:
-            streams = [key for key, kind in zip(keys, records.types[start:end], strict=True) if kind == "stream"]
-            self._drop_groups(router, [key for key in streams if replies.values[keys.index(key)] == b"OK"])
+            written = zip(rows, replies.values, strict=True)
+            self._drop_groups(
+                router, [row[0] for row, reply in written if reply == b"OK" and TYPE_NAMES[row[2][0]] == "stream"]
+            )
 
-    def _count_dry(self, there: Reply, gone: bool) -> None:
-        if gone:
-            self.report.expired += 1
-        elif there and not self._overwrite:
-            self.report.skipped += 1
-        else:
-            self.report.restored += 1
+    def _ahead_ms(self, router: Router) -> int:
+        """Return how far the server's clock is ahead of ours: the server decides what has expired."""
+        if id(router) not in self._ahead:
+            address = router.owner(0) or router.target.seeds[0]
+            seconds, micros = router.wire(address).call("TIME")
+            self._ahead[id(router)] = int(seconds) * 1000 + int(micros) // 1000 - time.time_ns() // 1_000_000
+        return self._ahead[id(router)]
 
-    def _count(self, router: Router, key: bytes, payload: bytes, reply: Reply, expired: bool, resent: bool) -> None:
-        """Count one reply. The server's clock decides on expiry; ours only names what it did."""
-        if expired and not isinstance(reply, ReplyError):
-            self.report.expired += 1
-        elif reply == b"OK":
+    def _count(self, router: Router, key: bytes, payload: bytes, reply: Reply, resent: bool) -> None:
+        if reply == b"OK":
             self.report.restored += 1
         elif not str(reply).startswith("BUSYKEY"):
             self.report.fail(f"{name_of(key)}: {reply}")
