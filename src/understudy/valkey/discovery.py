@@ -29,6 +29,12 @@ def parse_info(reply: bytes) -> dict[str, str]:
     return dict(line.split(":", 1) for line in lines if ":" in line and not line.startswith("#"))
 
 
+def now_ms(wire: Wire) -> int:
+    """Return the server's clock in milliseconds. Envoy answers TIME itself, with whole seconds in both numbers."""
+    seconds, micros = wire.call("TIME")
+    return int(seconds) * 1000 + int(micros) % 1_000_000 // 1000
+
+
 def server_version(wire: Wire) -> tuple[str, str]:
     """Return the server's name and version, as `("valkey", "9.1.2")` or `("redis", "7.0.15")`."""
     facts = info(wire)

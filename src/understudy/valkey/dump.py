@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from understudy.errors import UnreachableError
+from understudy.valkey.discovery import now_ms
 from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Address, Mode
@@ -198,7 +199,9 @@ class Dumper:
             self._expiry_command = "PTTL"  # Redis before 7.0
             yield from self._fetch(keys)
             return
-        now_ms = self._server_now_ms() if self._expiry_command == "PTTL" else 0
+        ahead_ms = 0
+        if self._expiry_command == "PTTL":  # it says how long still, not until when
+            ahead_ms = now_ms(self._router.wire(self._router.owner(0) or self._router.target.seeds[0]))
         kept = Dumped([], [], [])
         for key, payload, expiry in zip(keys, values[0::2], values[1::2], strict=True):
             for value in (payload, expiry):
@@ -209,14 +212,9 @@ class Dumper:
                 continue
             kept.keys.append(key)
             kept.payloads.append(payload)
-            kept.expiries_ms.append(expiry + now_ms if expiry >= 0 else expiry)
+            kept.expiries_ms.append(expiry + ahead_ms if expiry >= 0 else expiry)
         if kept.keys:
             yield kept
-
-    def _server_now_ms(self) -> int:
-        address = self._router.owner(0) or self._router.target.seeds[0]
-        seconds, micros = self._router.wire(address).call("TIME")
-        return int(seconds) * 1000 + int(micros) // 1000
 
 
 def _unknown(value: Reply) -> bool:

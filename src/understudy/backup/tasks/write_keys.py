@@ -15,6 +15,7 @@ from typing import Any
 
 from understudy.backup.component import RestoreReport
 from understudy.backup.record import Records, decode, read_blocks
+from understudy.valkey.discovery import now_ms as server_now_ms
 from understudy.valkey.payload import TYPE_NAMES, body
 from understudy.valkey.router import Routed, Router
 from understudy.valkey.slots import key_slot
@@ -99,8 +100,7 @@ class _Writing:
         """Return how far the server's clock is ahead of ours: the server decides what has expired."""
         if id(router) not in self._ahead:
             address = router.owner(0) or router.target.seeds[0]
-            seconds, micros = router.wire(address).call("TIME")
-            self._ahead[id(router)] = int(seconds) * 1000 + int(micros) // 1000 - time.time_ns() // 1_000_000
+            self._ahead[id(router)] = server_now_ms(router.wire(address)) - time.time_ns() // 1_000_000
         return self._ahead[id(router)]
 
     def _count(self, router: Router, key: bytes, payload: bytes, reply: Reply, resent: bool) -> None:
