@@ -62,6 +62,28 @@ def test_every_command_explains_itself_with_an_example(typed: Typed, verb: str) 
     assert f"understudy {verb}" in done.stdout.partition("Example")[2]
 
 
+@pytest.mark.parametrize(
+    ("layout", "mode"),
+    [
+        ("cluster", "standalone"),
+        ("cluster", "enterprise"),
+        ("standalone", "oss-cluster"),
+        ("standalone", "sentinel"),
+        ("sentinel", "standalone"),
+    ],
+)
+def test_a_mode_that_would_show_only_a_part_is_refused(
+    typed: Typed, tmp_path: Path, request: pytest.FixtureRequest, layout: str, mode: str
+) -> None:
+    running: Lab = request.getfixturevalue(f"valkey_{layout}")
+    for verb in ("backup", "verify"):
+        env = {**running.env(), "REDIS_MODE": mode, "BACKUP_DIR": str(tmp_path / "sets")}
+        done = typed(verb, env=env)
+        assert done.returncode in (2, 11)
+    assert "Set REDIS_MODE=" in typed("backup", env=env).stderr
+    assert not (tmp_path / "sets").exists()
+
+
 def test_errors_are_data_too(typed: Typed) -> None:
     done = typed("backup", "--json", env={"REDIS_NODES": "127.0.0.1:1"})
     error = json.loads(done.stdout)

@@ -64,6 +64,8 @@ def restore(
     Raises:
         IntegrityError: the set is damaged or the target is too old for it; nothing was written.
     """
+    for component in components:
+        component.connect()
     check_sums(backup, progress)
     for component in components:
         component.check_target(backup, options)

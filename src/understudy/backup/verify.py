@@ -21,6 +21,7 @@ from understudy.backup.workers import default_jobs, run_all
 from understudy.errors import UnderstudyError
 from understudy.progress import Progress, stage
 from understudy.valkey import proxied
+from understudy.valkey.discovery import refuse_wrong_mode
 from understudy.valkey.glob import compile_glob
 from understudy.valkey.keyspace import Batch, list_slots, scan
 from understudy.valkey.router import Router
@@ -44,6 +45,8 @@ def verify(
         IntegrityError: the set is damaged.
         UnreachableError: the server did not answer.
     """
+    if target.mode is not Mode.AUTO:
+        refuse_wrong_mode(target)
     check_sums(backup, progress)
     with Router(target) as router, tempfile.TemporaryDirectory() as folder, _scratch() as scratch:
         plans = _plans(backup, router.reachable_target(), sample, chance or random.Random(), scratch, Path(folder))  # noqa: S311

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from understudy.errors import NotAuthorisedError, NotFoundError, UnreachableError
+from understudy.errors import NotAuthorisedError, NotFoundError, UnreachableError, UsageError
 from understudy.valkey.target import Address, Mode, Target
 from understudy.valkey.topology import Topology
 from understudy.valkey.wire import Reply, ReplyError, ServerSaidError, Wire
@@ -54,6 +54,25 @@ def detect_mode(target: Target) -> Mode:
         except ServerSaidError:
             return Mode.ENTERPRISE
     return {"cluster": Mode.OSS_CLUSTER, "sentinel": Mode.SENTINEL}.get(kind, Mode.STANDALONE)
+
+
+def refuse_wrong_mode(target: Target) -> None:
+    """Refuse a mode in which we would see only a part of what is there: one node of a cluster, say.
+
+    Raises:
+        UsageError: the server is not what the mode says.
+    """
+    found = detect_mode(target)
+    misread = {
+        Mode.OSS_CLUSTER: (Mode.STANDALONE, Mode.ENTERPRISE),  # only one shard would be seen
+        Mode.SENTINEL: (Mode.STANDALONE, Mode.OSS_CLUSTER, Mode.ENTERPRISE),
+        Mode.STANDALONE: (Mode.OSS_CLUSTER, Mode.SENTINEL),
+    }
+    if target.mode in misread.get(found, ()):
+        raise UsageError(
+            f"reaching {target} as {target.mode}", f"what answers there is {found}",
+            f"Set REDIS_MODE={found}, or leave it out.",
+        )  # fmt: skip
 
 
 def discover(target: Target, known: Iterable[Address] = ()) -> Topology:

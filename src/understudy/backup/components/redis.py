@@ -20,7 +20,7 @@ from understudy.backup.set import BackupSet, FileEntry
 from understudy.backup.workers import default_jobs, run_all, shares
 from understudy.errors import IncompleteError, IntegrityError, UnreachableError, UsageError
 from understudy.progress import Progress, stage
-from understudy.valkey.discovery import parse_info, server_version
+from understudy.valkey.discovery import parse_info, refuse_wrong_mode, server_version
 from understudy.valkey.payload import newest_readable, rdb_version, written_by
 from understudy.valkey.proxied import scans_properly
 from understudy.valkey.router import Router
@@ -57,7 +57,9 @@ class RedisComponent:
         return Router(self._target)
 
     def connect(self) -> None:
-        """Connect, unless that is done."""
+        """Connect, unless that is done; a mode that would show only a part of the keys is refused."""
+        if self._target.mode is not Mode.AUTO:
+            refuse_wrong_mode(self._target)
         _ = self.router
 
     def close(self) -> None:
