@@ -43,6 +43,13 @@ class Silent:
         """Ignore it."""
 
 
+def _so_far(done: int, rate: float, unit: str) -> str:
+    """Return an amount and its rate, bytes as MiB."""
+    if unit == "bytes":
+        return f"{done / (1 << 20):,.1f} MiB, {rate / (1 << 20):,.1f} MiB/s"
+    return f"{done:,} {unit}, {rate:,.0f}/s"
+
+
 class Lines:
     """Plain lines, at most one every few seconds: for logs, cron and CI."""
 
@@ -68,7 +75,7 @@ class Lines:
     def _line(self, now: float) -> None:
         spent_s = max(now - self._began, 1e-6)
         rate = self._done / spent_s
-        text = f"{self._what}: {self._done:,} {self._unit}, {rate:,.0f}/s"
+        text = f"{self._what}: {_so_far(self._done, rate, self._unit)}"
         if self._total:
             left_s = max(self._total - self._done, 0) / max(rate, 1e-6)
             text += f", {min(100 * self._done // self._total, 100)} %, about {left_s:.0f} s left"
@@ -107,8 +114,7 @@ class Bar:
         with self._lock:
             self._done += amount
             rate = self._done / max(time.monotonic() - self._began, 1e-3)
-            count = f"{self._done:,} {self._unit}, {rate:,.0f}/s"
-            self._progress.update(self._task, advance=amount, count=count)
+            self._progress.update(self._task, advance=amount, count=_so_far(self._done, rate, self._unit))
 
     def end(self) -> None:
         """Take it away."""
