@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
+from s3 import BUCKET, S3Server
 from support import backed_up, digests, eventually, started
 from understudy.backup.check import check
 from understudy.backup.repositories.local import LocalRepository
@@ -113,8 +115,6 @@ def test_fifty_killed_restores(valkey_cluster: Lab, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_a_backup_cleanly(valkey_cluster: Lab, tmp_path: Path) -> None:
-    import signal
-
     with Router(valkey_cluster.target()) as router:
         fill(router, KEYS)
     process = started("backup", "--max-rate", "2000", env=env(valkey_cluster, tmp_path))
@@ -125,3 +125,20 @@ def test_ctrl_c_ends_a_backup_cleanly(valkey_cluster: Lab, tmp_path: Path) -> No
     assert "Interrupted" in said
     assert "Traceback" not in said
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_ctrl_c_ends_an_upload_that_does_not_move(valkey_standalone: Lab, s3: S3Server, tmp_path: Path) -> None:
+    with Router(valkey_standalone.target()) as router:
+        fill(router, 500)
+    environment = {**env(valkey_standalone, tmp_path), **s3.env, "S3_URI": f"s3://{BUCKET}/interrupted"}
+    s3.process.send_signal(signal.SIGSTOP)
+    try:
+        process = started("backup", env=environment)
+        eventually(lambda: list(tmp_path.glob("redis-backup-*.tar.gz")))
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=10)
+    finally:
+        s3.process.send_signal(signal.SIGCONT)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert len(LocalRepository(tmp_path).sets()) == 1  # the local set was whole by then, and stays

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
@@ -123,9 +125,23 @@ class ObjectStoreRepository:
         from obstore.exceptions import BaseError  # noqa: PLC0415 - an extra
 
         try:
-            return act()
+            return _interruptibly(act)
         except (BaseError, FileNotFoundError, PermissionError, OSError) as error:
             raise _explained(f"{doing} {self.uri}", error) from error
+
+
+def _interruptibly(act: Callable[[], Result]) -> Result:
+    """Do something that obstore does without looking at signals, such that Ctrl-C ends it at once all the same."""
+    done: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(act())
+        except BaseException as error:  # noqa: BLE001 - raised again where it is waited for
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()  # daemon: when we are interrupted, nobody waits for it
+    return done.result()
 
 
 def _explained(doing: str, error: Exception) -> UnderstudyError:
