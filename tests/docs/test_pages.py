@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import click
 import pytest
 import typer.main
-from pages import Shown, anchors, blocks, commands, links, pages
 
+from docs.markdown import Shown, anchors, blocks, commands, links, pages
 from support import repository_root
 from understudy.cli import output
 from understudy.cli.main import app
 
 ROOT = repository_root()
 SHOWN = [shown for page in pages() for shown in commands(page)]
+AWAITED = {ROOT / "docs" / "benchmarks.md"}  # is written with the figures that `make bench` gives
+COMMANDS = typer.main.get_group(app).commands
+UsageProblem = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
@@ -26,19 +28,21 @@ def wrong_links(page: Path) -> list[str]:
             continue
         path, _, anchor = link.partition("#")
         goal = page.parent / path if path else page
+        if goal.resolve() in AWAITED:
+            continue
         if not goal.exists() or (anchor and anchor not in anchors(goal.read_text())):
             wrong.append(link)
     return wrong
 
 
 def parse(words: tuple[str, ...]) -> None:
-    """Parse what was typed, as the command would; nothing is run."""
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
+    """Parse what was typed, as the command would; nothing is run. A verb alone is a name that is mentioned."""
     verb, *arguments = words
-    command = group.commands[verb]
+    assert verb in COMMANDS, f"there is no command {verb}"
+    if not arguments:
+        return
     try:
-        command.make_context(verb, arguments)
+        COMMANDS[verb].make_context(verb, arguments)
     finally:
         output._wanted["json"] = False  # what `--json` left behind
 
@@ -54,10 +58,8 @@ def test_every_command_shown_can_be_typed(shown: Shown) -> None:
 
 
 def test_the_pages_show_every_command() -> None:
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
     for page in ("README.md", "README.ko.md"):
-        assert {shown.words[0] for shown in SHOWN if shown.page == page} == set(group.commands)
+        assert {shown.words[0] for shown in SHOWN if shown.page == page} == set(COMMANDS)
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
@@ -78,8 +80,8 @@ def test_wrong_links_and_commands_are_noticed(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "# One\n[a](#one) [b](#two) [c](nowhere.md) [d](https://example.com)\n"
-        "`understudy list --nothing`\n```sh\nA=1 understudy up cluster --port many\n```\n"
-        "```console\n$ understudy verify --sample 0 && understudy list --local | head\nunderstudy is not typed here\n```\n"
+        "`understudy list --nothing`\n```sh\nA=1 understudy up cluster --port many\n```\n```console\n"
+        "$ understudy verify --sample 0 && understudy list --local | head\nunderstudy is not typed here\n```\n"
     )
     assert wrong_links(page) == ["#two", "nowhere.md"]
     found = commands(page)
@@ -88,5 +90,5 @@ def test_wrong_links_and_commands_are_noticed(tmp_path: Path) -> None:
         if fits:
             parse(shown.words)
         else:
-            with pytest.raises(click.UsageError):
+            with pytest.raises(UsageProblem):
                 parse(shown.words)

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 import typer.main
 from pydantic import AliasChoices
@@ -17,7 +16,7 @@ from understudy.settings import Settings
 
 PAGE = (repository_root() / "docs" / "settings.md").read_text()
 NOT_IN_THE_FILE = {"profile", "use_cluster"}
-GROUP = typer.main.get_command(app)
+COMMANDS = typer.main.get_group(app).commands
 
 
 def rows(text: str) -> list[list[str]]:
@@ -34,7 +33,7 @@ def section(heading: str) -> str:
 
 def documented() -> dict[str, list[str]]:
     """Return the rows of settings by their environment names, as written."""
-    return {row[0].replace("`", ""): row for row in rows(section("## Settings"))[:]}
+    return {row[0].replace("`", ""): row for row in rows(section("## Settings"))}
 
 
 def written(value: Any) -> str:
@@ -46,8 +45,7 @@ def written(value: Any) -> str:
 
 
 def options(verb: str) -> set[str]:
-    assert isinstance(GROUP, click.Group)
-    parameters = [one for one in GROUP.commands[verb].params if one.param_type_name == "option"]
+    parameters = [one for one in COMMANDS[verb].params if one.param_type_name == "option"]
     names = {name for one in parameters for name in (*one.opts, *one.secondary_opts)}
     return {name for name in names if name.startswith("--")} - {"--help"}
 
@@ -75,15 +73,14 @@ def test_the_page_names_no_setting_that_does_not_exist() -> None:
     assert named == known
 
 
-@pytest.mark.parametrize("verb", sorted(getattr(GROUP, "commands", {})))
+@pytest.mark.parametrize("verb", sorted(COMMANDS))
 def test_the_page_names_the_options_of_a_command_and_no_others(verb: str) -> None:
     named = {name for row in rows(section(f"### `understudy {verb}`")) for name in re.findall(r"--[a-z0-9-]+", row[0])}
     assert named == options(verb)
 
 
 def test_a_flag_of_a_setting_is_an_option_of_some_command() -> None:
-    assert isinstance(GROUP, click.Group)
-    every = set().union(*(options(verb) for verb in GROUP.commands))
+    every = set().union(*(options(verb) for verb in COMMANDS))
     flags = {row[2].strip("`") for row in documented().values() if row[2].startswith("`--")}
     assert flags
     assert flags <= every
