@@ -63,6 +63,11 @@ def test_a_profile_overrides_the_file(alone: Path, monkeypatch: pytest.MonkeyPat
     assert found.backup_s3_uri == "s3://prod/sets"
     target = target_from(found)
     assert target and target.tls and target.username == "backup"
+    assert [str(seed) for seed in target.seeds] == ["cache.example:6380"]
+    monkeypatch.setenv("REDIS_NODES", "10.9.9.9:6379")
+    target = target_from(settings.load())
+    assert target and [str(seed) for seed in target.seeds] == ["10.9.9.9:6379"]
+    assert (target.tls, target.username) == (None, None)
 
 
 def test_nodes_override_hosts_and_the_access_key_is_a_password(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,7 +76,7 @@ class Lines:
         spent_s = max(now - self._began, 1e-6)
         rate = self._done / spent_s
         text = f"{self._what}: {_so_far(self._done, rate, self._unit)}"
-        if self._total:
+        if self._total and self._done > 0:
             left_s = max(self._total - self._done, 0) / max(rate, 1e-6)
             text += f", {min(100 * self._done // self._total, 100)} %, about {left_s:.0f} s left"
         print(text, file=self._out, flush=True)

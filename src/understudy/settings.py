@@ -24,6 +24,9 @@ from understudy.errors import UsageError
 
 LOCAL_PROFILE = "local"
 DEFAULT_FILE = "understudy.toml"
+# the two ways to say where the server is: whoever gives one of them, closer by, means another server altogether
+_WHERE = {"url", "nodes"}
+_WHERE_NAMES = {"REDIS_URL", "REDIS_NODES"}
 
 
 class Settings(BaseSettings):
@@ -95,6 +98,8 @@ class _Toml(PydanticBaseSettingsSource):
             )
         flat: dict[str, Any] = {}
         for sections in (document, profiles.get(chosen, {})):
+            if _WHERE & sections.get("redis", {}).keys():  # a server that is named here replaces one named above
+                flat = {name: value for name, value in flat.items() if name not in _WHERE_NAMES}
             for section, values in sections.items():
                 if not isinstance(values, dict):
                     raise UsageError(f"reading {path}", f"{section!r} stands outside of a section")
@@ -103,6 +108,8 @@ class _Toml(PydanticBaseSettingsSource):
                     if name not in Settings.model_fields:
                         raise UsageError(f"reading {path}", f"there is no setting {key!r} in [{section}]")
                     flat[_alias(name)] = value
+        if any(os.environ.get(name) for name in _WHERE_NAMES):
+            flat = {name: value for name, value in flat.items() if name not in _WHERE_NAMES}
         return flat
 
 

@@ -32,6 +32,7 @@ class RestoreReport:
     expired: int = 0
     failed: int = 0
     functions: int = 0
+    functions_kept: int = 0
     failures: list[str] = field(default_factory=list)
 
     def fail(self, what: str) -> None:
@@ -42,7 +43,7 @@ class RestoreReport:
 
     def add(self, other: Mapping[str, Any]) -> None:
         """Add what a worker counted."""
-        for name in ("restored", "skipped", "expired", "failed", "functions"):
+        for name in ("restored", "skipped", "expired", "failed", "functions", "functions_kept"):
             setattr(self, name, getattr(self, name) + other[name])
         self.failures += other["failures"][: MOST_LISTED - len(self.failures)]
 

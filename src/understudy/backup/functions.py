@@ -67,8 +67,10 @@ def write(router: Router, libraries: Iterable[Library], options: RestoreOptions,
     for name, code in libraries:
         replies = [] if options.dry_run else router.on_primaries("FUNCTION", "LOAD", *replace, code)
         problems = [str(reply) for reply in replies if isinstance(reply, ReplyError)]
-        problems = [problem for problem in problems if "already exists" not in problem]
-        if problems:
-            report.fail(f"function library {name}: {problems[0]}")
+        others = [problem for problem in problems if "already exists" not in problem]
+        if others:
+            report.fail(f"function library {name}: {others[0]}")
+        elif problems and len(problems) == len(replies):
+            report.functions_kept += 1
         else:
             report.functions += 1

@@ -40,7 +40,9 @@ class SetId:
     @classmethod
     def new(cls, name: str, profile: str, now: datetime) -> SetId:
         """Return a fresh id. Raises `UsageError` for a name or profile that cannot stand in a file name."""
-        text = f"{name}-{profile}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+        # the random part begins with the time within the second, so that names sort as the sets were made
+        random = (now.microsecond // 1000 << 6) | secrets.randbelow(1 << 6)
+        text = f"{name}-{profile}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{random:04x}"
         try:
             return cls.parse(text)
         except NotFoundError as error:

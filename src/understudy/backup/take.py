@@ -67,7 +67,7 @@ def take(
 def _finish(set_id: SetId, profile: str, taken: dict[str, Taken], staged: Path, work: Path, archive: Path) -> None:
     """Number the parts, write sums and metadata, and put the archive together."""
     keys_folder = staged / "keys"
-    keys_folder.mkdir()
+    keys_folder.mkdir(mode=0o700)
     parts = [part for each in taken.values() for part in each.parts]
     entries: list[FileEntry] = []
     for number, part in enumerate(parts):

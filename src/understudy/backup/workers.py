@@ -128,6 +128,7 @@ def _main() -> None:
     function: TaskFunction = getattr(importlib.import_module(module), name)
     task = orjson.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    os.umask(0o077)
     gc.disable()  # millions of short-lived values without cycles, in a process that ends with its task
     out = sys.stdout.buffer
     last, waiting = time.monotonic(), 0

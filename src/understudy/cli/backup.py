@@ -20,6 +20,7 @@ from understudy.cli.options import (
     target_of,
 )
 from understudy.cli.output import Json, print_json
+from understudy.errors import UnderstudyError
 
 
 def command(
@@ -51,9 +52,16 @@ def command(
     options = ReadOptions(settings.backup_match, settings.backup_chunk_keys, settings.backup_max_rate)
     component = RedisComponent(target_of(settings), options)
     shown = progress.for_terminal(quiet=as_json)
-    remote = remote_repository(settings)  # before hours of reading: are there credentials at all?
+    remote = remote_repository(settings)  # no credentials at all end it here; wrong ones are warned of
+    if remote:
+        try:
+            remote.sets()
+        except UnderstudyError as error:
+            shown.say(f"Warning: the upload will fail as things stand. {error}. {error.hint}")
     taken = take(chosen(components, component), local_repository(settings), None, settings.profile, shown)
     metadata = taken.backup.metadata
+    if not metadata.keys:
+        shown.say("Warning: the set holds no keys" + (f": none matches {options.match!r}." if options.match else "."))
     if not as_json:
         print(f"Backup written: {taken.backup.directory} ({count(metadata.keys, 'key')})")
         print(f"Archive: {taken.archive}")

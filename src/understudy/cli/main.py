@@ -55,6 +55,7 @@ def _terminated(*_: object) -> NoReturn:
 
 def main() -> NoReturn:
     """Run what was typed and exit with the code that DESIGN.md gives it."""
+    os.umask(0o077)  # sets and their archives hold everybody's data: what we make is for its owner
     signal.signal(signal.SIGTERM, _terminated)
     code = _run()
     try:

@@ -22,14 +22,17 @@ from understudy.cli.options import (
     target_of,
 )
 from understudy.cli.output import Json, print_json
-from understudy.errors import IncompleteError, RefusedError
+from understudy.errors import IncompleteError, RefusedError, UsageError
 
 if TYPE_CHECKING:
     from understudy.backup.component import Component
 
 
+LATEST = "latest"
+
+
 def command(
-    name: Annotated[str, typer.Argument(metavar="[SET|latest]", help="An id, a directory or an archive.")] = "latest",
+    name: Annotated[str, typer.Argument(metavar="[SET|latest]", help="An id, a directory or an archive.")] = LATEST,
     from_s3: Annotated[str | None, typer.Option(help="Restore from the object store: an id, or latest.")] = None,
     input_dir: Annotated[
         str | None, typer.Option("--input", "-i", metavar="DIR", help="The set's directory or archive.")
@@ -60,6 +63,11 @@ def command(
     from understudy.backup.components.redis import RedisComponent
     from understudy.backup.restore import opened, restore
 
+    if (s3_uri and not from_s3) or (input_dir and (from_s3 or name != LATEST)):
+        raise UsageError(
+            "choosing the set to restore", "two places are named",
+            "From the object store: --from-s3 latest --s3-uri URI. From a directory: -i DIR alone.",
+        )  # fmt: skip
     settings = settings_from(out_dir, s3_uri)
     shown = progress.for_terminal(quiet=as_json)
     options = RestoreOptions(overwrite, recreate_stream_groups, dry_run)
@@ -85,6 +93,8 @@ def command(
         counts = f"restored={report.restored}, skipped={report.skipped}, expired={report.expired}"
         functions = f", functions={report.functions}" if report.functions else ""
         print(f"{'[DRY RUN] ' if dry_run else ''}Restore {title} -> {counts}, failed={report.failed}{functions}")
+        if report.functions_kept:
+            print(f"Function libraries that exist already were kept: {report.functions_kept}")
         if report.skipped and not dry_run:
             print("Skipped keys exist already; --overwrite replaces them.")
     failed = sum(report.failed for report in reports.values())

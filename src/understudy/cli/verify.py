@@ -12,7 +12,7 @@ import typer
 
 from understudy.cli.options import OutDir, local_repository, settings_from, target_of
 from understudy.cli.output import Json, print_json
-from understudy.errors import IntegrityError
+from understudy.errors import IntegrityError, VerdictError
 
 
 def command(
@@ -49,12 +49,14 @@ def command(
         print(f"Verify {what} -> {counts}" + (f", extra={report.extra}, compared={report.compared}" if full else ""))
         if report.expired:
             print(f"Expired since the backup: {report.expired}")
+    if not full and not report.compared:
+        raise VerdictError("comparing the set with the server", "the set holds no keys, so nothing was compared")
     if report.clean:
         return
     if report.unsure:
         print("Some values were compared byte by byte only: install understudy[lab] to be sure.", file=sys.stderr)
     raise IntegrityError(
         "comparing the set with the server", "they differ",
-        "Restore with --overwrite to bring the set's values back; `understudy verify --full --json` has the details.",
+        "`understudy restore` brings back what is missing, with --overwrite also what differs; it deletes nothing.",
         [f"{kind}: {name}" for kind, names in report.examples.items() for name in names],
     )  # fmt: skip

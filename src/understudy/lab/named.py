@@ -230,7 +230,12 @@ def _other_options(record: Record, asked: Options) -> RefusedError:
         had, wants = getattr(record.options, field.name), getattr(asked, field.name)
         if had != wants:
             flag = "--" + field.name.removesuffix("_ms").replace("_", "-")
-            differ.append("another password" if field.name == "password" else f"{flag} {had}, not {wants}")
+            if field.name == "password":
+                differ.append("another password")
+            elif isinstance(had, bool):
+                differ.append(flag if had else f"no {flag}")
+            else:
+                differ.append(f"{flag} {had}, not {wants}")
     what = "it runs with" if record.alive else "its data was kept with"
     end = f"understudy down --name {record.name}" if record.alive else f"understudy clean --name {record.name}"
     return RefusedError(

@@ -204,9 +204,9 @@ class Dumper:
             ahead_ms = now_ms(self._router.wire(self._router.owner(0) or self._router.target.seeds[0]))
         kept = Dumped([], [], [])
         for key, payload, expiry in zip(keys, values[0::2], values[1::2], strict=True):
-            for value in (payload, expiry):
+            for name, value in (("DUMP", payload), (self._expiry_command, expiry)):
                 if isinstance(value, ReplyError):
-                    raise error_for(self._router.owner(key_slot(key)) or self._router.target.seeds[0], ("DUMP",), value)
+                    raise error_for(self._router.owner(key_slot(key)) or self._router.target.seeds[0], (name,), value)
             if payload is None or expiry == GONE:
                 self.gone += 1
                 continue

@@ -68,7 +68,9 @@ class Tls:
                 context.load_cert_chain(self.cert_file, self.key_file)
         except (OSError, ssl.SSLError) as error:
             raise UsageError(
-                "loading the TLS certificates", str(error), "Check REDIS_TLS_CA, REDIS_TLS_CERT and REDIS_TLS_KEY."
+                f"loading the TLS certificates ({self.ca_file or self.cert_file})",
+                str(error),
+                "Check REDIS_TLS_CA, REDIS_TLS_CERT and REDIS_TLS_KEY.",
             ) from error
         if not self.verify:
             context.check_hostname = False

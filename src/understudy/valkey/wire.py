@@ -24,6 +24,7 @@ _READ_BYTES = 1 << 18
 Reply = Any  # bytes, int, None, list of replies, or hiredis.ReplyError as a value
 Command = Sequence[bytes | str | int]
 ReplyError = hiredis.ReplyError
+_GREETING_HINT = "Does this port want TLS (rediss://, REDIS_TLS=true), or is it no Valkey or Redis port at all?"
 _NOT_AUTHORISED = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR invalid password", "ERR AUTH")
 
 
@@ -59,6 +60,10 @@ class Wire:
         self._socket.settimeout(read_timeout_s)
         try:
             self._greet(target)
+        except UnreachableError as error:
+            self.close()
+            error.hint = error.hint or _GREETING_HINT
+            raise
         except BaseException:
             self.close()
             raise

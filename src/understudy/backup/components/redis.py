@@ -14,6 +14,7 @@ from typing import Any
 
 from understudy.backup import functions
 from understudy.backup.component import RestoreOptions, RestoreReport, Taken
+from understudy.backup.durable import write_file
 from understudy.backup.part import Part
 from understudy.backup.record import decode, read_blocks
 from understudy.backup.set import BackupSet, FileEntry
@@ -82,8 +83,8 @@ class RedisComponent:
         if libraries:
             data = functions.encode(libraries)
             place = into / FUNCTIONS
-            place.parent.mkdir(parents=True)
-            place.write_bytes(data)
+            place.parent.mkdir(parents=True, mode=0o700)
+            write_file(place, data)
             files.append(FileEntry(FUNCTIONS, len(data), hashlib.sha256(data).hexdigest()))
         return Taken(
             tuple(Part(**part) for result in results for part in result["parts"]),
