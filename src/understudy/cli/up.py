@@ -105,9 +105,8 @@ def _print(outcome: Outcome) -> None:
 
     lab = outcome.lab
     target = lab.target()
-    print(
-        f"The lab {lab.name} is up: {len(lab.nodes)} process{'' if len(lab.nodes) == 1 else 'es'} on {find_binary(lab.options.server)}."
-    )
+    processes = "1 process" if len(lab.nodes) == 1 else f"{len(lab.nodes)} processes"
+    print(f"The lab {lab.name} is up: {processes} on {find_binary(lab.options.server)}.")
     if outcome.healed:
         print(f"Started again: {', '.join(outcome.healed)}.")
     shown = [node for node in lab.nodes if node.kind != "envoy" or lab.layout == "enterprise"]
