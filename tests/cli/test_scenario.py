@@ -153,7 +153,15 @@ def test_the_document_from_up_to_clean(make: Make, typed: Typed, port: str, tmp_
     elsewhere_too = typed("backup", "--out-dir", "nodes", env={"REDIS_NODES": nodes, "ENV_PROFILE": "local"})
     assert "(1001 keys)" in elsewhere_too.stdout.replace(",", "")
 
-    # 9: what the document warns of has an answer
+    # 9: what the document warns of has an answer: wrong credentials are warned of, the set stays, and goes up later
+    failed = typed("backup", "--out-dir", "later", "--s3-uri", S3_URI, env={"AWS_PROFILE": "wrong-secret"})
+    assert failed.returncode == 10
+    assert "Warning: the upload will fail as things stand" in failed.stderr
+    later = re.search(r"understudy upload (\S+)", failed.stderr)
+    assert later
+    sent = typed("upload", later[1], "--out-dir", "later", "--s3-uri", S3_URI)
+    assert sent.stdout == f"Uploaded: {S3_URI}/{later[1]}.tar.gz\n"
+    assert typed("check", "--from-s3", later[1], "--s3-uri", S3_URI).returncode == 0
     refused = typed("list", "--s3-uri", S3_URI, env={"AWS_PROFILE": "unknown"})
     assert refused.returncode == 10
     assert "access key is not known" in refused.stderr

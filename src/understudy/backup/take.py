@@ -112,6 +112,7 @@ def upload(taken: TakenSet, remote: Repository, progress: Progress) -> TakenSet:
         try:
             place = remote.put(taken.archive, taken.backup.metadata.id, progress.advance)
         except UnderstudyError as error:
-            error.items.append(f"The set is whole and usable here: {taken.backup.directory}")
+            error.items.append(f"The set is whole and usable here: {taken.archive}")
+            error.items.append(f"To upload it later: understudy upload {taken.backup.metadata.id}")
             raise
     return TakenSet(taken.backup, taken.archive, place)
