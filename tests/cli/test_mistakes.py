@@ -54,7 +54,7 @@ def test_a_mistake_has_an_exit_code_and_an_answer(
 
 
 @pytest.mark.parametrize(
-    "verb", ["backup", "restore", "list", "verify", "check", "up", "down", "status", "logs", "clean"]
+    "verb", ["backup", "upload", "demo", "restore", "list", "verify", "check", "up", "down", "status", "logs", "clean"]
 )
 def test_every_command_explains_itself_with_an_example(typed: Typed, verb: str) -> None:
     done = typed(verb, "--help")
