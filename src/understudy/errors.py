@@ -54,6 +54,12 @@ class NotAuthorisedError(UnderstudyError):
     exit_code = 10
 
 
+class ServerSaidError(UnderstudyError):
+    """A server answered a command with an error that is neither about permission nor a "not now"."""
+
+    exit_code = 10
+
+
 class NotFoundError(UnderstudyError):
     """The set, lab, bucket or file that was named is not there."""
 
@@ -64,6 +70,14 @@ class IntegrityError(UnderstudyError):
     """Bytes are not what they should be: checksum, format, or a payload that the target cannot read."""
 
     exit_code = 12
+
+
+def out_of_room(error: OSError) -> UnreachableError:
+    """Return our error for a disk that does not take what we write."""
+    place = f" {error.filename}" if error.filename else ""
+    return UnreachableError(
+        f"writing{place}", error.strerror or str(error), "Free some space, or name another directory (BACKUP_DIR)."
+    )
 
 
 class IncompleteError(UnderstudyError):

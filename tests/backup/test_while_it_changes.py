@@ -16,7 +16,7 @@ from understudy import lab
 from understudy.backup.component import RestoreOptions
 from understudy.backup.components.redis import RedisComponent
 from understudy.backup.restore import restore
-from understudy.errors import IncompleteError, UnderstudyError
+from understudy.errors import IncompleteError, ServerSaidError, UnderstudyError
 from understudy.lab import Lab
 from understudy.lab.reshard import move_slot
 from understudy.lab.sample import fill, wipe
@@ -24,7 +24,6 @@ from understudy.progress import Silent
 from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
 from understudy.valkey.topology import Node
-from understudy.valkey.wire import ServerSaidError
 
 KEYS = 12_000
 

@@ -45,23 +45,29 @@ def check_sums(backup: BackupSet, progress: Progress) -> None:
 def _problem(directory: Path, entry: FileEntry, advance: Callable[[int], None]) -> str:
     path = directory / entry.path
     digest = hashlib.sha256()
+    lines = 0
     try:
-        if path.is_symlink() or not path.is_file():
-            return f"{entry.path}: missing"
+        if path.resolve() != directory.resolve() / entry.path or not path.is_file():
+            return f"{entry.path}: missing, or a link"
         if (size := path.stat().st_size) != entry.size:
             return f"{entry.path}: {size:,} bytes instead of {entry.size:,}"
         with path.open("rb") as file:
             while data := file.read(_CHUNK_BYTES):
                 digest.update(data)
+                lines += data.count(b"\n")
                 advance(len(data))
     except OSError as error:
         return f"{entry.path}: {error.strerror or error}"
-    return "" if digest.hexdigest() == entry.sha256 else f"{entry.path}: the checksum does not match"
+    if digest.hexdigest() != entry.sha256:
+        return f"{entry.path}: the checksum does not match"
+    if entry.keys is not None and lines != entry.keys:
+        return f"{entry.path}: it holds {lines} keys, and the metadata says {entry.keys}"
+    return ""
 
 
 def _walk(directory: Path) -> Iterator[str]:
-    for folder, _, names in os.walk(directory):
-        for name in names:
+    for folder, folders, names in os.walk(directory):
+        for name in (*names, *(one for one in folders if (Path(folder) / one).is_symlink())):
             yield str((Path(folder) / name).relative_to(directory))
 
 

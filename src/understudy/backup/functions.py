@@ -11,8 +11,9 @@ from understudy.backup.component import RestoreOptions, RestoreReport
 from understudy.errors import IncompleteError, IntegrityError
 from understudy.valkey.router import Router
 from understudy.valkey.target import Mode
-from understudy.valkey.wire import Reply, ReplyError
+from understudy.valkey.wire import Reply, ReplyError, error_for
 
+FUNCTIONS = "functions/libraries.jsonl"  # where they are in a set
 Library = tuple[str, bytes]  # its name and its code
 
 
@@ -29,7 +30,7 @@ def read(router: Router) -> tuple[list[Library], str]:
         if isinstance(reply, ReplyError):
             if "unknown command" in str(reply).lower():
                 return [], ""  # older than 7.0: there are none
-            return [], f"functions are not in this set: {reply}"
+            raise error_for(router.target.seeds[0], ("FUNCTION", "LIST"), reply)
         for name, code in map(_library, reply):
             if found.setdefault(name, code) != code:
                 raise IncompleteError(
@@ -67,7 +68,7 @@ def write(router: Router, libraries: Iterable[Library], options: RestoreOptions,
     for name, code in libraries:
         replies = [] if options.dry_run else router.on_primaries("FUNCTION", "LOAD", *replace, code)
         problems = [str(reply) for reply in replies if isinstance(reply, ReplyError)]
-        others = [problem for problem in problems if "already exists" not in problem]
+        others = [one for one in problems if not (one.startswith("ERR Library") and "already exists" in one)]
         if others:
             report.fail(f"function library {name}: {others[0]}")
         elif problems and len(problems) == len(replies):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ VERSION = 1
 METADATA = "metadata.json"
 SUMS = "SHA256SUMS"
 MOST_METADATA_BYTES = 64 << 20
+MOST_NAME = 64  # with a part's path behind it, it has to fit into the hundred bytes of a tar header
+_MOST_KEYS = 1 << 50
 _ID = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)-(?P<profile>[A-Za-z0-9._]+)"
     r"-(?P<time>\d{8}T\d{6}Z)-(?P<random>[0-9a-f]{4,16})"
@@ -44,10 +47,13 @@ class SetId:
         random = (now.microsecond // 1000 << 6) | secrets.randbelow(1 << 6)
         text = f"{name}-{profile}-{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{random:04x}"
         try:
+            if len(text) > MOST_NAME:
+                raise NotFoundError("", "")
             return cls.parse(text)
         except NotFoundError as error:
             raise UsageError(
-                f"naming the set {text!r}", "only letters, digits, dot, dash and underscore may stand in it",
+                f"naming the set {text[:200]!r}",
+                f"at most {MOST_NAME} letters, digits, dots, dashes and underscores may stand in it",
                 "Change ENV_PROFILE or the name.",
             ) from error  # fmt: skip
 
@@ -62,6 +68,12 @@ class SetId:
             else:
                 return cls(created, text)
         raise NotFoundError(f"looking for {text[:200]!r}", "that is no set's name", "`understudy list` shows the sets.")
+
+    @property
+    def profile(self) -> str:
+        """Return the profile that the set was made under."""
+        match = _ID.fullmatch(self.text)
+        return match["profile"] if match else ""
 
     def __str__(self) -> str:
         return self.text
@@ -134,7 +146,7 @@ class Metadata:
             return cls(
                 SetId.parse(document["id"]), str(document["profile"]),
                 datetime.fromisoformat(document["finished_at"]), str(document["tool"]),
-                dict(document["components"]), files,
+                _components(document["components"]), files,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError, NotFoundError) as error:
             raise IntegrityError(f"reading {where}", f"it is damaged ({error})", "Use another set.") from error
@@ -160,9 +172,20 @@ def _entry(row: Mapping[str, Any]) -> FileEntry:
         raise ValueError("a file's path leaves the set")
     if not isinstance(size, int) or size < 0 or not isinstance(sha256, str):
         raise ValueError("a file's size or checksum is none")
-    if keys is not None and (not isinstance(keys, int) or keys < 0):
+    if keys is not None and (type(keys) is not int or not 0 <= keys < _MOST_KEYS):
         raise ValueError("a number of keys is none")
     return FileEntry(path, size, sha256, keys)
+
+
+def _components(document: Any) -> dict[str, dict[str, Any]]:
+    """Check the fields that readers rely on."""
+    for section in document.values():
+        databases, match = section.get("databases", []), section.get("match")
+        if not isinstance(databases, list) or any(type(db) is not int or not 0 <= db < 1 << 31 for db in databases):
+            raise ValueError("a component's databases are no numbers")
+        if not isinstance(match, str | None):
+            raise ValueError("a component's match is no text")
+    return dict(document)
 
 
 def safe_path(path: str) -> bool:
@@ -191,6 +214,8 @@ class BackupSet:
         """
         place = directory / METADATA
         try:
+            if place.exists() and not stat.S_ISREG(place.lstat().st_mode):
+                raise IntegrityError(f"reading {place}", "it is no plain file", "Use another set.")
             with place.open("rb") as file:
                 data = file.read(MOST_METADATA_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):

@@ -16,7 +16,7 @@ from understudy.backup.durable import sync, write_file
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repository import ARCHIVE_SUFFIX, Repository
 from understudy.backup.set import METADATA, SUMS, BackupSet, FileEntry, Metadata, SetId, sums
-from understudy.errors import UnderstudyError
+from understudy.errors import UnderstudyError, out_of_room
 from understudy.progress import Progress, stage
 
 DEFAULT_NAME = "redis-backup"
@@ -58,8 +58,11 @@ def take(
         work.mkdir()
         taken = {component.name: component.take(work, staged, progress) for component in components}
         archive = place / f"{set_id}{ARCHIVE_SUFFIX}"
-        _finish(set_id, profile, taken, staged, work, archive)
-        backup = local.commit(staged, archive, set_id)
+        try:
+            _finish(set_id, profile, taken, staged, work, archive)
+            backup = local.commit(staged, archive, set_id)
+        except OSError as error:
+            raise out_of_room(error) from error
     result = TakenSet(backup, local.directory / archive.name, None)
     return result if remote is None else upload(result, remote, progress)
 

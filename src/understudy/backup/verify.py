@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import random
+import secrets
 import sqlite3
 import tempfile
 from array import array
@@ -12,7 +13,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from understudy.backup import functions
 from understudy.backup.check import check_sums
+from understudy.backup.functions import FUNCTIONS
 from understudy.backup.set import BackupSet
 from understudy.backup.tasks.compare_keys import fingerprint
 from understudy.backup.tasks.write_keys import name_of
@@ -23,9 +26,9 @@ from understudy.progress import Progress, stage
 from understudy.valkey import proxied
 from understudy.valkey.discovery import refuse_wrong_mode
 from understudy.valkey.glob import compile_glob
-from understudy.valkey.keyspace import Batch, list_slots, scan
+from understudy.valkey.keyspace import Batch, databases, list_slots, scan
 from understudy.valkey.router import Router
-from understudy.valkey.target import Address, Mode, Target
+from understudy.valkey.target import Mode, Target
 from understudy.valkey.topology import SLOTS
 
 _NOTES_AT_ONCE = 100_000
@@ -45,8 +48,7 @@ def verify(
         IntegrityError: the set is damaged.
         UnreachableError: the server did not answer.
     """
-    if target.mode is not Mode.AUTO:
-        refuse_wrong_mode(target)
+    refuse_wrong_mode(target)
     check_sums(backup, progress)
     with Router(target) as router, tempfile.TemporaryDirectory() as folder, _scratch() as scratch:
         plans = _plans(backup, router.reachable_target(), sample, chance or random.Random(), scratch, Path(folder))  # noqa: S311
@@ -56,12 +58,13 @@ def verify(
             for result in run_all("understudy.backup.tasks.compare_keys:run", plans, progress.advance):
                 report.add(result)
         if sample is None:
+            _compare_functions(backup, router, report)
             _look_for_extra(backup, router, [Path(plan["seen"]) for plan in plans], Path(folder), report, progress)
     return report
 
 
 def _plans(
-    backup: BackupSet, target: Target, sample: int | None, chance: random.Random, scratch: Address | None, folder: Path
+    backup: BackupSet, target: Target, sample: int | None, chance: random.Random, scratch: Target | None, folder: Path
 ) -> list[dict[str, Any]]:
     parts = backup.parts()
     chosen: dict[str, list[int]] | None = None
@@ -80,7 +83,7 @@ def _plans(
             "directory": str(backup.directory),
             "parts": [entry.path for entry in parts[job::jobs]],
             "sample": chosen,
-            "scratch": list(scratch) if scratch else None,
+            "scratch": scratch.as_data() if scratch else None,
             "seen": str(folder / f"seen-{job}") if sample is None else None,
         }
         for job in range(jobs)
@@ -88,17 +91,17 @@ def _plans(
 
 
 @contextlib.contextmanager
-def _scratch() -> Iterator[Address | None]:
+def _scratch() -> Iterator[Target | None]:
     """Run a scratch server, where its wheel is installed; it settles doubts about values."""
     try:
         from understudy import lab  # noqa: PLC0415 - the lab is an extra
 
-        running = lab.standalone()
+        running = lab.standalone(password=secrets.token_hex(16))
     except (ImportError, UnderstudyError):
         yield None
         return
     with running as server:
-        yield server.target().seeds[0]
+        yield server.target()
 
 
 def _look_for_extra(
@@ -114,7 +117,7 @@ def _look_for_extra(
             for prints in _read_notes(note):
                 database.executemany("INSERT OR IGNORE INTO seen VALUES (?)", ((value,) for value in prints))
         with stage(progress, "Looking for extra keys", None, "keys"):
-            for db in recorded.get("databases", [0]):
+            for db in sorted({*recorded.get("databases", [0]), *databases(router)}):
                 for names, _ in _names(router, db, recorded.get("match")):
                     wanted = {fingerprint(db, name): name for name in names}
                     database.execute("CREATE TEMP TABLE asked (print INTEGER PRIMARY KEY)")
@@ -124,6 +127,17 @@ def _look_for_extra(
                     for (value,) in extra:
                         report.note("extra", name_of(wanted[value]))
                     progress.advance(len(names))
+
+
+def _compare_functions(backup: BackupSet, router: Router, report: VerifyReport) -> None:
+    if not (backup.directory / FUNCTIONS).is_file():
+        return
+    there = dict(functions.read(router)[0])
+    for name, code in functions.decode((backup.directory / FUNCTIONS).read_bytes(), FUNCTIONS):
+        if name not in there:
+            report.note("missing", f"function library {name}")
+        elif there[name] != code:
+            report.note("value_mismatch", f"function library {name}")
 
 
 def _read_notes(path: Path) -> Iterator[array[int]]:

@@ -115,7 +115,11 @@ def _run(
         if result is None:
             complaints.seek(0)
             tail = complaints.read()[-2000:].decode(errors="replace").strip()
-            raise errors.UnderstudyError("running a worker", f"it died without an answer: {tail or 'killed'}")
+            if not tail:
+                raise errors.IncompleteError(
+                    "running a worker", "it was killed", "Was there too little memory? Then run it again with more."
+                )
+            raise errors.UnderstudyError("running a worker", f"it died without an answer: {tail}")
     if error := result.get("error"):
         kind: type[errors.UnderstudyError] = getattr(errors, error["error"], errors.UnderstudyError)
         raise kind(error["doing"], error["why"], error["try"], error["items"])
@@ -146,6 +150,8 @@ def _main() -> None:
         answer: dict[str, Any] = {"result": function(task, advance)}
     except errors.UnderstudyError as error:
         answer = {"error": error.as_data()}
+    except OSError as error:
+        answer = {"error": errors.out_of_room(error).as_data()}
     out.write(orjson.dumps({"advance": waiting}) + b"\n" + orjson.dumps(answer) + b"\n")
     out.flush()
     os._exit(0)  # nothing is left to tidy, and interpreter shutdown would wait for the watching thread's lock

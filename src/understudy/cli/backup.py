@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import threading
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +22,10 @@ from understudy.cli.options import (
 )
 from understudy.cli.output import Json, print_json
 from understudy.errors import UnderstudyError
+
+if TYPE_CHECKING:
+    from understudy.backup.repository import Repository
+    from understudy.progress import Progress
 
 
 def command(
@@ -52,12 +57,9 @@ def command(
     options = ReadOptions(settings.backup_match, settings.backup_chunk_keys, settings.backup_max_rate)
     component = RedisComponent(target_of(settings), options)
     shown = progress.for_terminal(quiet=as_json)
-    remote = remote_repository(settings)  # no credentials at all end it here; wrong ones are warned of
-    if remote:
-        try:
-            remote.sets()
-        except UnderstudyError as error:
-            shown.say(f"Warning: the upload will fail as things stand. {error}. {error.hint}")
+    remote = remote_repository(settings)
+    if remote:  # meanwhile: hours of reading should not end in a surprise, nor wait for a store that is slow
+        threading.Thread(target=_try_store, args=(remote, shown), daemon=True).start()
     taken = take(chosen(components, component), local_repository(settings), None, settings.profile, shown)
     metadata = taken.backup.metadata
     if not metadata.keys:
@@ -81,3 +83,10 @@ def command(
                 "components": dict(metadata.components),
             }
         )
+
+
+def _try_store(remote: Repository, shown: Progress) -> None:
+    try:
+        remote.sets()
+    except UnderstudyError as error:
+        shown.say(f"Warning: the upload will fail as things stand. {error}. {error.hint}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from understudy.errors import NotFoundError
+from understudy.errors import NotFoundError, ServerSaidError
 from understudy.lab import certificates, guardian, server
 from understudy.lab.deadline import Deadline
 from understudy.lab.layout import HOST, Layout, Options, of_kind
@@ -22,7 +22,6 @@ from understudy.lab.server import LabNode
 from understudy.lab.servers.valkey import find_binary
 from understudy.lab.talk import ask
 from understudy.valkey.target import Address, Mode, Target, Tls
-from understudy.valkey.wire import ServerSaidError
 
 UP_WITHIN_S = 30.0
 _ENDS_GENTLY_S = 15.0

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 
-from understudy.errors import UnreachableError
+from understudy.errors import ServerSaidError, UnreachableError
 from understudy.valkey.router import Router
 from understudy.valkey.topology import Node, Shard
-from understudy.valkey.wire import Command, ServerSaidError
+from understudy.valkey.wire import Command
 
 _MIGRATE_TIMEOUT_MS = 5000
 

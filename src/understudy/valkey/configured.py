@@ -30,6 +30,8 @@ def target_from(settings: Settings) -> Target | None:
         return None
     target = Target.from_url(url.get_secret_value()) if url else Target(())
     if settings.redis_nodes:
+        if not settings.redis_nodes.replace(",", "").strip():
+            raise UsageError("reading REDIS_NODES", "it names no server", "Write it as host1:6379,host2:6379.")
         target = target.at(*(Address.parse(node) for node in settings.redis_nodes.split(",") if node.strip()))
     return with_credentials(target, settings)
 

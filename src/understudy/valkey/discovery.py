@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from understudy.errors import NotAuthorisedError, NotFoundError, UnreachableError, UsageError
+from understudy.errors import NotAuthorisedError, NotFoundError, ServerSaidError, UnreachableError, UsageError
 from understudy.valkey.target import Address, Mode, Target
 from understudy.valkey.topology import Topology
-from understudy.valkey.wire import Reply, ReplyError, ServerSaidError, Wire
+from understudy.valkey.wire import Reply, ReplyError, Wire
 
 Open = Callable[[Address], Wire]
 
@@ -44,14 +44,20 @@ def server_version(wire: Wire) -> tuple[str, str]:
 
 
 def detect_mode(target: Target) -> Mode:
-    """Ask the first seed that answers what it is; one that has no CLIENT ID for us is a proxy, hence `enterprise`."""
+    """Ask the first seed that answers what it is: a proxy before a cluster says itself that it is one.
+
+    Raises:
+        UsageError: it does not tell; a guess could show only a part of the keys.
+    """
     with _first(target.seeds, lambda address: Wire(address, target)) as wire:
         try:
             facts = info(wire)
-            kind = facts.get("redis_mode") or facts.get("server_mode", "standalone")
-            if kind == "cluster":
-                wire.call("CLIENT", "ID")
-        except ServerSaidError:
+        except ServerSaidError as error:
+            raise UsageError(
+                f"asking {wire.address} what it is", error.why, f"Set REDIS_MODE to one of {', '.join(Mode)}."
+            ) from error
+        kind = facts.get("redis_mode") or facts.get("server_mode", "standalone")
+        if kind == "cluster" and "proxy" in str(wire.pipeline([("CLIENT", "ID")])[0]):
             return Mode.ENTERPRISE
     return {"cluster": Mode.OSS_CLUSTER, "sentinel": Mode.SENTINEL}.get(kind, Mode.STANDALONE)
 
@@ -62,16 +68,28 @@ def refuse_wrong_mode(target: Target) -> None:
     Raises:
         UsageError: the server is not what the mode says.
     """
-    found = detect_mode(target)
+    try:
+        found = detect_mode(target)
+    except UsageError:
+        if target.mode is Mode.AUTO:
+            raise
+        found = target.mode  # it does not tell what it is; then what we were told holds
     misread = {
         Mode.OSS_CLUSTER: (Mode.STANDALONE, Mode.ENTERPRISE),  # only one shard would be seen
         Mode.SENTINEL: (Mode.STANDALONE, Mode.OSS_CLUSTER, Mode.ENTERPRISE),
         Mode.STANDALONE: (Mode.OSS_CLUSTER, Mode.SENTINEL),
+        Mode.ENTERPRISE: (Mode.STANDALONE, Mode.SENTINEL),
     }
     if target.mode in misread.get(found, ()):
         raise UsageError(
             f"reaching {target} as {target.mode}", f"what answers there is {found}",
             f"Set REDIS_MODE={found}, or leave it out.",
+        )  # fmt: skip
+    mode = found if target.mode is Mode.AUTO else target.mode
+    if len(target.seeds) > 1 and mode in (Mode.STANDALONE, Mode.ENTERPRISE):
+        raise UsageError(
+            f"reaching {target} as {mode}", f"{len(target.seeds)} addresses are given, and this mode has one",
+            "Name one of them in REDIS_NODES; back up several servers one by one.",
         )  # fmt: skip
 
 

@@ -15,12 +15,13 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from understudy.errors import IncompleteError, UnreachableError
+from understudy.errors import IncompleteError, ServerSaidError, UnreachableError
+from understudy.valkey.discovery import parse_info
 from understudy.valkey.router import Router
 from understudy.valkey.slots import as_ranges, key_slot
-from understudy.valkey.target import Address
+from understudy.valkey.target import Address, Mode
 from understudy.valkey.topology import Shard, Topology
-from understudy.valkey.wire import Command, Reply, ReplyError, ServerSaidError
+from understudy.valkey.wire import Command, Reply, ReplyError, error_for
 
 KEYS_A_BATCH = 20_000  # names held at once, give or take one slot
 HUGE_SLOT_KEYS = 100_000  # more than this in one slot is scanned, not listed: the server would stand still
@@ -34,6 +35,22 @@ class Batch(NamedTuple):
 
     names: list[bytes]
     owner: Address | None
+
+
+def databases(router: Router) -> list[int]:
+    """Return the databases that hold keys; behind a proxy only the selected one can be seen.
+
+    Raises:
+        ServerSaidError, NotAuthorisedError: the server does not tell.
+    """
+    if router.target.mode is Mode.ENTERPRISE:
+        return [router.target.db]
+    found: set[int] = set()
+    for reply in router.on_primaries("INFO", "keyspace"):
+        if isinstance(reply, ReplyError):
+            raise error_for(router.target.seeds[0], ("INFO",), reply)
+        found |= {int(name[2:]) for name in parse_info(reply) if name.startswith("db")}
+    return sorted(found) or [0]
 
 
 def list_slots(router: Router, slots: Iterable[int], match: re.Pattern[bytes] | None = None) -> Iterator[Batch]:

@@ -17,6 +17,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 1.0
 _MOST_REDIRECTIONS = 5
 # answers that mean "not now" or "not here any more": ask again after a look at the topology
 _WAIT = ("TRYAGAIN", "LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "BUSY ", "NOREPLICAS", "UNKILLABLE")
+NOT_NOW = _WAIT
 _ASKING = pack(("ASKING",))
 
 
@@ -104,11 +105,14 @@ class Router:
             try:
                 for address in self.primaries:
                     replies += self.wire(address).pipeline([command])
+                why = next(
+                    (str(one) for one in replies if isinstance(one, ReplyError) and str(one).startswith(_WAIT)), ""
+                )
             except UnreachableError as error:
-                self.drop(address)
-                self._wait(give_up_at, _FIRST_PAUSE_S, error.why, 1)
-            else:
+                why = error.why
+            if not why:
                 return replies
+            self._wait(give_up_at, _FIRST_PAUSE_S, why, 1)
 
     def execute(self, commands: Sequence[Routed]) -> Replies:
         """Run commands, each on the owner of its slot, in pipelines; return one reply each.

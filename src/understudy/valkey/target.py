@@ -43,8 +43,9 @@ class Address(NamedTuple):
             host, port = parts.hostname, parts.port
         except ValueError:
             host, port = None, None
-        if not host or parts.path or parts.username:
-            raise UsageError(f"reading the address {text!r}", "it is not host:port", "Write it as 10.0.0.5:6379.")
+        if not host or parts.path or "@" in text or port == 0:
+            shown = text.rpartition("@")[2]  # what stands before may be a password
+            raise UsageError(f"reading the address {shown!r}", "it is not host:port", "Write it as 10.0.0.5:6379.")
         return cls(host, port or default_port)
 
     def __str__(self) -> str:
@@ -105,14 +106,13 @@ class Target:
                 f"the scheme must be one of {', '.join(_SCHEMES)}",
                 "Write it as redis://user:password@host:6379/0, or rediss:// for TLS.",
             )
-        authority, _, tail = rest.partition("/")
-        authority, _, query = authority.partition("?")
-        tail, _, path_query = tail.partition("?")
-        userinfo, _, hosts = authority.rpartition("@")
+        userinfo, _, place = rest.rpartition("@")  # first of all: a password may hold any of the signs below
         user, _, password = userinfo.partition(":")
+        place, _, query = place.partition("?")
+        hosts, _, tail = place.partition("/")
         if tail and not tail.isdecimal():
             raise UsageError("reading REDIS_URL", "the path must be a database number", "redis://host:6379/0")
-        options = parse_qs(query or path_query)
+        options = parse_qs(query)
         return cls(
             seeds=tuple(Address.parse(host) for host in hosts.split(",")),
             username=unquote(user) or None,

@@ -14,7 +14,7 @@ from typing import Any
 
 import hiredis
 
-from understudy.errors import NotAuthorisedError, UnderstudyError, UnreachableError
+from understudy.errors import NotAuthorisedError, ServerSaidError, UnderstudyError, UnreachableError, UsageError
 from understudy.valkey.target import Address, Target
 
 CONNECT_TIMEOUT_S = 3.0
@@ -32,10 +32,6 @@ def pack(command: Command) -> bytes:
     """Return a command as RESP bytes."""
     packed: bytes = hiredis.pack_command(tuple(command))  # type: ignore[arg-type]  # its stub allows one word
     return packed
-
-
-class ServerSaidError(UnderstudyError):
-    """A server answered a command with an error that says nothing about reachability or permission."""
 
 
 def error_for(address: Address, command: Command, reply: Exception) -> UnderstudyError:
@@ -81,11 +77,17 @@ class Wire:
             raise
 
     def _greet(self, target: Target) -> None:
-        if target.password is not None:
+        if target.password is not None or target.username:
             user = [target.username] if target.username else []
-            self.call("AUTH", *user, target.password)
+            self.call("AUTH", *user, target.password or "")
         if target.db:
-            self.call("SELECT", target.db)
+            try:
+                self.call("SELECT", target.db)
+            except ServerSaidError as error:
+                raise UsageError(
+                    f"selecting database {target.db} of {self.address}", error.why,
+                    "A cluster has database 0 only, unless cluster-databases is set.",
+                ) from error  # fmt: skip
 
     def send(self, packed: bytes) -> None:
         """Send packed commands.

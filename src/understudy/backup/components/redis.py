@@ -15,23 +15,31 @@ from typing import Any
 from understudy.backup import functions
 from understudy.backup.component import RestoreOptions, RestoreReport, Taken
 from understudy.backup.durable import write_file
+from understudy.backup.functions import FUNCTIONS
 from understudy.backup.part import Part
 from understudy.backup.record import decode, read_blocks
 from understudy.backup.set import BackupSet, FileEntry
 from understudy.backup.workers import default_jobs, run_all, shares
-from understudy.errors import IncompleteError, IntegrityError, UnreachableError, UsageError
+from understudy.errors import (
+    IncompleteError,
+    IntegrityError,
+    RefusedError,
+    ServerSaidError,
+    UnreachableError,
+    UsageError,
+)
 from understudy.progress import Progress, stage
-from understudy.valkey.discovery import parse_info, refuse_wrong_mode, server_version
+from understudy.valkey.discovery import info, parse_info, refuse_wrong_mode, server_version
+from understudy.valkey.keyspace import databases
 from understudy.valkey.payload import newest_readable, rdb_version, written_by
 from understudy.valkey.proxied import scans_properly
 from understudy.valkey.router import Router
 from understudy.valkey.slots import as_ranges, from_ranges, name_in_slot
 from understudy.valkey.target import Mode, Target
 from understudy.valkey.topology import SLOTS
-from understudy.valkey.wire import ReplyError, ServerSaidError
+from understudy.valkey.wire import ReplyError
 
 _TASKS_BEHIND_A_PROXY = 4
-FUNCTIONS = "functions/libraries.jsonl"
 
 
 @dataclass(frozen=True)
@@ -59,8 +67,7 @@ class RedisComponent:
 
     def connect(self) -> None:
         """Connect, unless that is done; a mode that would show only a part of the keys is refused."""
-        if self._target.mode is not Mode.AUTO:
-            refuse_wrong_mode(self._target)
+        refuse_wrong_mode(self._target)
         _ = self.router
 
     def close(self) -> None:
@@ -72,7 +79,7 @@ class RedisComponent:
 
     def take(self, work: Path, into: Path, progress: Progress) -> Taken:
         """Read every shard side by side. Raises `IncompleteError` where a slot is served by nobody."""
-        dbs = self._databases()
+        dbs = databases(self.router)
         plans = self._plans(work, dbs)
         with stage(progress, "Reading keys", self.existing(), "keys"):
             results = run_all("understudy.backup.tasks.read_keys:run", plans, progress.advance)
@@ -131,16 +138,6 @@ class RedisComponent:
         mode = self.router.target.mode
         return mode is Mode.OSS_CLUSTER or (mode is Mode.ENTERPRISE and not scans_properly(self.router))
 
-    def _databases(self) -> list[int]:
-        """Return the databases that hold keys; behind a proxy only the selected one can be seen."""
-        router = self.router
-        if router.target.mode is Mode.ENTERPRISE:
-            return [router.target.db]
-        found: set[int] = set()
-        for reply in router.on_primaries("INFO", "keyspace"):
-            found |= {int(name[2:]) for name in parse_info(reply) if name.startswith("db")}
-        return sorted(found) or [0]
-
     def _account(self, results: Sequence[Mapping[str, Any]], dbs: Sequence[int], libraries: int) -> dict[str, Any]:
         """Sum up; every slot must be accounted for."""
         router = self.router
@@ -186,6 +183,8 @@ class RedisComponent:
             return None
         total = 0
         for reply in self.router.on_primaries("INFO", "keyspace"):
+            if isinstance(reply, ReplyError):
+                return None
             counts = (value.split(",")[0] for name, value in parse_info(reply).items() if name.startswith("db"))
             total += sum(int(count.partition("=")[2]) for count in counts)  # "keys=3,expires=0,…"
         return total
@@ -198,12 +197,18 @@ class RedisComponent:
             try:
                 with contextlib.closing(Router(dataclasses.replace(self.router.target, db=max(others)))) as router:
                     router.wire(router.owner(0) or router.target.seeds[0])
-            except ServerSaidError as error:
+            except UsageError as error:
                 raise UsageError(
                     f"restoring {backup.metadata.id} to {self._target}",
                     f"the set holds database {max(others)}, which the target does not have",
                     "Restore it to a standalone server, or to a cluster with cluster-databases set.",
                 ) from error
+        if self.router.target.mode is Mode.STANDALONE:
+            address = self.router.primaries[0]
+            if info(self.router.wire(address), "replication").get("role") == "slave":
+                raise RefusedError(
+                    f"restoring to {address}", "it is a replica: it takes no writes", "Name its primary instead."
+                )
         for version, payload in self._samples(backup).items():
             self._try_payload(version, payload)
 
@@ -237,6 +242,11 @@ class RedisComponent:
                     "Restore to a server at least as new as the one that was backed up.",
                 )
 
+    def _evicted(self) -> int:
+        """Return how many keys the primaries have thrown out for want of memory; 0 where they do not tell."""
+        replies = [reply for reply in self.router.on_primaries("INFO", "stats") if not isinstance(reply, ReplyError)]
+        return sum(int(parse_info(reply).get("evicted_keys", 0)) for reply in replies)
+
     def restore(self, backup: BackupSet, options: RestoreOptions, progress: Progress) -> RestoreReport:
         """Write the keys back, parts side by side, then the functions."""
         parts = backup.parts()
@@ -250,9 +260,12 @@ class RedisComponent:
         # neighbouring parts go to one worker: they mostly are of one shard, so that every shard has work at any time
         plans = [common | {"parts": [entry.path for entry in share]} for share in shares(parts)]
         report = RestoreReport()
+        evicted_before = self._evicted()
         with stage(progress, "Checking keys" if options.dry_run else "Restoring keys", backup.metadata.keys, "keys"):
             for result in run_all("understudy.backup.tasks.write_keys:run", plans, progress.advance):
                 report.add(result)
+        if not options.dry_run and (evicted := self._evicted() - evicted_before):
+            report.fail(f"{evicted} key(s) were evicted meanwhile: the target's maxmemory is too small for the set")
         if any(entry.path == FUNCTIONS for entry in backup.metadata.files):
             libraries = functions.decode((backup.directory / FUNCTIONS).read_bytes(), FUNCTIONS)
             functions.write(self.router, libraries, options, report)

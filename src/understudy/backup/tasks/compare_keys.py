@@ -21,10 +21,11 @@ from typing import Any
 from understudy.backup.record import Records, decode, read_blocks
 from understudy.backup.tasks.write_keys import name_of
 from understudy.backup.verify_report import VerifyReport
+from understudy.valkey.discovery import now_ms as server_now_ms
 from understudy.valkey.dump import Dumper
 from understudy.valkey.payload import body
 from understudy.valkey.router import Router
-from understudy.valkey.target import Address, Mode, Target
+from understudy.valkey.target import Target
 from understudy.valkey.wire import ReplyError, Wire
 
 TTL_TOLERANCE_MS = 1000
@@ -68,8 +69,9 @@ class _Comparing:
     def __init__(self, plan: Mapping[str, Any]) -> None:
         self._target = Target.from_data(plan["target"])
         self._readers: dict[int, tuple[Router, Dumper]] = {}
-        scratch = plan["scratch"]
-        self._scratch = Wire(Address(*scratch), Target((), Mode.STANDALONE)) if scratch else None
+        scratch = Target.from_data(plan["scratch"]) if plan["scratch"] else None
+        self._scratch = Wire(scratch.seeds[0], scratch) if scratch else None
+        self._ahead_ms: int | None = None
         self._seen = Path(plan["seen"]).open("ab") if plan["seen"] else None  # noqa: SIM115 - closed in `close`
         self.report = VerifyReport()
 
@@ -89,13 +91,15 @@ class _Comparing:
             for dumped in self._reader(db).read(keys)
             for key, payload, expiry in zip(dumped.keys, dumped.payloads, dumped.expiries_ms, strict=True)
         }
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = time.time_ns() // 1_000_000 + self._ahead_of_us_ms(db)
         self.report.compared += len(keys)
         for at in range(start, end):
             key, expiry, payload = records.keys[at], records.expire_at_ms[at], records.payloads[at]
             found = there.get(key)
             if found is None:
-                if expiry is not None and expiry <= now_ms + TTL_TOLERANCE_MS:
+                if (expiry is not None and expiry <= now_ms + TTL_TOLERANCE_MS) or self._emptied(
+                    payload, records.types[at]
+                ):
                     self.report.expired += 1
                 else:
                     self.report.note("missing", name_of(key))
@@ -106,6 +110,25 @@ class _Comparing:
                 self.report.note("value_mismatch", name_of(key))
         if self._seen:
             array("Q", [fingerprint(db, key) for key in keys]).tofile(self._seen)
+
+    def _ahead_of_us_ms(self, db: int) -> int:
+        """Return how far the server's clock is ahead of ours: the server decides what has expired."""
+        if self._ahead_ms is None:
+            self._reader(db)
+            router = self._readers[db][0]
+            address = router.owner(0) or router.target.seeds[0]
+            self._ahead_ms = server_now_ms(router.wire(address)) - time.time_ns() // 1_000_000
+        return self._ahead_ms
+
+    def _emptied(self, payload: bytes, kind: str) -> bool:
+        """Tell whether a hash has lost its last field to expiry, and itself with it."""
+        if kind != "hash" or self._scratch is None:
+            return False
+        restored, length = self._scratch.pipeline([("RESTORE", "one", 0, payload, "REPLACE"), ("HLEN", "one")])
+        if isinstance(restored, ReplyError) or isinstance(length, ReplyError):
+            return False
+        fields = self._scratch.call("HKEYS", "one")
+        return not fields
 
     def _same(self, one: bytes, other: bytes, kind: str) -> bool:
         """Let the scratch server tell whether two payloads are one value."""

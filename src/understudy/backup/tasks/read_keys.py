@@ -6,6 +6,7 @@ Plan: `target`, `slots` (ranges, or null outside a cluster), `dbs`, `work`, `ste
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 from understudy.backup.part import PartWriter
 from understudy.backup.record import encode
-from understudy.errors import IncompleteError, UnreachableError
+from understudy.errors import IncompleteError, NotAuthorisedError, ServerSaidError, UnreachableError
 from understudy.valkey import proxied
 from understudy.valkey.discovery import info
 from understudy.valkey.dump import Dumped, Dumper, Pace
@@ -22,10 +23,10 @@ from understudy.valkey.dump_slots import read_slots
 from understudy.valkey.glob import compile_glob
 from understudy.valkey.keyspace import list_slots, scan
 from understudy.valkey.payload import TYPE_NAMES, rdb_version
-from understudy.valkey.router import Router
+from understudy.valkey.router import NOT_NOW, Router
 from understudy.valkey.slots import as_ranges, from_ranges
 from understudy.valkey.target import Mode, Target
-from understudy.valkey.wire import ServerSaidError
+from understudy.valkey.wire import Wire
 
 _MOST_TRIES = 5
 
@@ -46,6 +47,8 @@ def run(plan: Mapping[str, Any], advance: Callable[[int], None]) -> dict[str, An
         try:
             return reading.of_server()
         except (UnreachableError, ServerSaidError, _Changed) as error:
+            if isinstance(error, ServerSaidError) and not error.why.startswith(NOT_NOW):
+                raise
             why = str(error)
             reading.discard()
     raise IncompleteError(
@@ -133,4 +136,20 @@ def _identity(router: Router) -> tuple[str, ...]:
     if address is None:
         return ()
     wire = router.wire(address)
-    return (str(address), info(wire)["run_id"], info(wire, "replication")["role"])
+    replication = info(wire, "replication")
+    if replication.get("role") == "slave" and (
+        replication.get("master_link_status") != "up" or replication.get("master_sync_in_progress") != "0"
+    ):
+        raise IncompleteError(
+            f"reading every key of {address}", "it is a replica that is not in sync with its primary",
+            "Wait until master_link_status is up (INFO replication), or back up the primary.",
+        )  # fmt: skip
+    return (str(address), info(wire).get("run_id", ""), replication.get("role", ""), *_moves(wire))
+
+
+def _moves(wire: Wire) -> list[str]:
+    """Return how often keys were moved between databases: a key that moves meanwhile could be missed, or read twice."""
+    with contextlib.suppress(ServerSaidError, NotAuthorisedError):
+        statistics = info(wire, "commandstats")
+        return [statistics.get(f"cmdstat_{name}", "").partition(",")[0] for name in ("swapdb", "move")]
+    return []

@@ -125,8 +125,9 @@ class _Writing:
             if not isinstance(groups, ReplyError)
             for group in groups
         ]
-        if commands:
-            router.execute(commands)
+        for reply in router.execute(commands).values if commands else ():
+            if isinstance(reply, ReplyError):
+                self.report.fail(f"a stream's consumer group stays: {reply}")
 
     def _router(self, db: int) -> Router:
         if db not in self._routers:

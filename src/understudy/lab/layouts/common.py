@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from understudy.errors import ServerSaidError
 from understudy.lab.deadline import Deadline
 from understudy.lab.layout import INNER_FROM, SENTINELS_FROM, Options, of_kind, place
 from understudy.lab.server import LabNode
 from understudy.lab.servers.envoy import TlsFront, front_listener, write_bootstrap
 from understudy.lab.servers.valkey import OWN_SOURCE, Binary
 from understudy.lab.talk import ask, info
-from understudy.valkey.wire import ServerSaidError
 
 
 def answers(node: LabNode, password: str | None) -> bool:
