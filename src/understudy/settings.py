@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     @field_validator("redis_nodes", mode="before")
     @classmethod
     def _joined(cls, value: Any) -> Any:
-        return ",".join(value) if isinstance(value, list) else value
+        return ",".join(map(str, value)) if isinstance(value, list) else value
 
     @classmethod
     def settings_customise_sources(
@@ -91,6 +91,8 @@ class _Toml(PydanticBaseSettingsSource):
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise UsageError(f"reading {path}", str(error), "See docs/settings.md for an example.") from error
         profiles = document.pop("profile", {})
+        if not isinstance(profiles, dict) or not all(isinstance(one, dict) for one in profiles.values()):
+            raise UsageError(f"reading {path}", "'profile' is no section of sections", "Write [profile.prd.redis].")
         chosen = os.environ.get("ENV_PROFILE", LOCAL_PROFILE)
         if chosen != LOCAL_PROFILE and profiles and chosen not in profiles:
             raise UsageError(
@@ -98,7 +100,9 @@ class _Toml(PydanticBaseSettingsSource):
             )
         flat: dict[str, Any] = {}
         for sections in (document, profiles.get(chosen, {})):
-            if _WHERE & sections.get("redis", {}).keys():  # a server that is named here replaces one named above
+            if (
+                isinstance(sections.get("redis"), dict) and _WHERE & sections["redis"].keys()
+            ):  # a server that is named here replaces one named above
                 flat = {name: value for name, value in flat.items() if name not in _WHERE_NAMES}
             for section, values in sections.items():
                 if not isinstance(values, dict):

@@ -44,8 +44,8 @@ class Repository(Protocol):
         """Remove a set; one that is half removed is no longer listed."""
 
 
-def find(repository: Repository, name: str) -> StoredSet:
-    """Return the set of that id (with or without `.tar.gz`), or the newest for `latest`.
+def find(repository: Repository, name: str, profile: str | None = None) -> StoredSet:
+    """Return the set of that id (with or without `.tar.gz`), or for `latest` the newest (of a profile).
 
     Raises:
         NotFoundError: there is none.
@@ -53,7 +53,11 @@ def find(repository: Repository, name: str) -> StoredSet:
     sets = repository.sets()
     wanted = name.rsplit("/", 1)[-1].removesuffix(ARCHIVE_SUFFIX)
     for stored in sets:
-        if wanted in (LATEST, str(stored.id)):
+        if wanted == str(stored.id) or (wanted == LATEST and profile in (None, stored.id.profile)):
             return stored
-    why = "the repository is empty" if not sets else f"the newest of {len(sets)} is {sets[0].id}"
-    raise NotFoundError(f"looking for the set {name!r}", why, "`understudy list` shows the sets.")
+    why = "the repository is empty"
+    if sets:
+        of = f" of profile {profile!r}" if profile and wanted == LATEST else " of that name"
+        why = f"there is none{of} among {len(sets)}; the newest is {sets[0].id}"
+    hint = "`understudy list` shows the sets; --from-s3 looks in the object store."
+    raise NotFoundError(f"looking for the set {name[:200]!r}", why, hint)

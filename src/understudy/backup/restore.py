@@ -17,9 +17,12 @@ from understudy.progress import Progress, stage
 
 
 @contextlib.contextmanager
-def opened(name: str, local: LocalRepository, remote: Repository | None, progress: Progress) -> Iterator[BackupSet]:
+def opened(
+    name: str, local: LocalRepository, remote: Repository | None, progress: Progress, profile: str | None = None
+) -> Iterator[BackupSet]:
     """Give a set as a directory: an id, `latest`, a directory or an archive; from `remote` where that is given.
 
+    `latest` is the newest of the profile: what is restored into production should come from there.
     An archive is unpacked beside the local sets, and removed afterwards.
 
     Raises:
@@ -27,7 +30,7 @@ def opened(name: str, local: LocalRepository, remote: Repository | None, progres
         IntegrityError: the archive or the metadata is damaged.
     """
     if remote is None:
-        found = local.whole(name or LATEST)
+        found = local.whole(name or LATEST, profile)
         if isinstance(found, BackupSet):
             yield found
             return
@@ -37,7 +40,7 @@ def opened(name: str, local: LocalRepository, remote: Repository | None, progres
                 metadata = extract(stream, into, found.name, progress.advance)
             yield BackupSet(into, metadata)
         return
-    stored = find(remote, name or LATEST)
+    stored = find(remote, name or LATEST, profile)
     with local.scratch("unpack") as place:
         into = _folder(place)
         with stage(progress, "Downloading", None, "bytes"), remote.open(stored) as stream:

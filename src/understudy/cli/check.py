@@ -33,7 +33,7 @@ def command(
     settings = settings_from(out_dir, s3_uri)
     shown = progress.for_terminal(quiet=as_json)
     remote = needed_remote(settings) if from_s3 else None
-    with opened(from_s3 or name, local_repository(settings), remote, shown) as backup:
+    with opened(from_s3 or name, local_repository(settings), remote, shown, settings.profile) as backup:
         keys = check(backup, shown)
         metadata = backup.metadata
     if as_json:

@@ -75,7 +75,7 @@ def command(
     component = RedisComponent(target_of(settings))
     if overwrite and not dry_run and not force:
         _confirm(component)
-    with opened(from_s3 or input_dir or name, local_repository(settings), remote, shown) as backup:
+    with opened(from_s3 or input_dir or name, local_repository(settings), remote, shown, settings.profile) as backup:
         reports = restore(backup, chosen(components, component), options, shown)
         metadata = backup.metadata
     if as_json:

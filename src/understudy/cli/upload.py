@@ -34,7 +34,7 @@ def command(
     settings = settings_from(out_dir, s3_uri)
     shown = progress.for_terminal(quiet=as_json)
     local, remote = local_repository(settings), needed_remote(settings)
-    archive = Path(local.directory / f"{find(local, name).id}{ARCHIVE_SUFFIX}")
+    archive = Path(local.directory / f"{find(local, name, settings.profile).id}{ARCHIVE_SUFFIX}")
     with opened(str(archive), local, None, shown) as backup:  # reading the archive through is its check
         taken = upload(TakenSet(backup, archive, None), remote, shown)
     if as_json:

@@ -39,7 +39,7 @@ def command(
 
     settings = settings_from(out_dir)
     shown = progress.for_terminal(quiet=as_json)
-    with opened(input_dir, local_repository(settings), None, shown) as backup:
+    with opened(input_dir, local_repository(settings), None, shown, settings.profile) as backup:
         report = verify(backup, target_of(settings), shown, sample=None if full else sample)
     if as_json:
         print_json(dataclasses.asdict(report) | {"clean": report.clean})

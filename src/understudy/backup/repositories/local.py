@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from understudy.backup.durable import publish, sync
-from understudy.backup.repository import ARCHIVE_SUFFIX, LATEST, Advance, StoredSet
+from understudy.backup.repository import ARCHIVE_SUFFIX, LATEST, Advance, StoredSet, find
 from understudy.backup.set import METADATA, BackupSet, SetId
 from understudy.errors import IntegrityError, NotFoundError, RefusedError, UnreachableError
 
@@ -84,10 +84,10 @@ class LocalRepository:
         shutil.rmtree(folder, ignore_errors=True)
         sync(self.directory)
 
-    def whole(self, name: str) -> BackupSet | Path:
+    def whole(self, name: str, profile: str | None = None) -> BackupSet | Path:
         """Return the set of that name as a directory, or its archive where only that is here.
 
-        `name` is an id, `latest`, or the path of a set's directory or archive anywhere.
+        `name` is an id, `latest` (of a profile, where one is given), or the path of a set's directory or archive.
 
         Raises:
             NotFoundError: there is none.
@@ -96,14 +96,8 @@ class LocalRepository:
         path = Path(name)
         if name != LATEST and (os.path.exists(path) or "/" in name):  # noqa: PTH110 - quiet about names too long
             return path if path.is_file() and path.name != METADATA else BackupSet.open(path)
-        for stored in self.sets():
-            if name in (LATEST, str(stored.id), f"{stored.id}{ARCHIVE_SUFFIX}"):
-                place = Path(stored.key)
-                return BackupSet.open(place) if place.is_dir() else place
-        raise NotFoundError(
-            f"looking for the set {name!r} in {self.directory}", "there is none of that name",
-            "`understudy list` shows the sets; --from-s3 looks in the object store.",
-        )  # fmt: skip
+        place = Path(find(self, name, profile).key)
+        return BackupSet.open(place) if place.is_dir() else place
 
     @contextlib.contextmanager
     def scratch(self, purpose: str) -> Iterator[Path]:

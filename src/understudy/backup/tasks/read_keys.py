@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.backup.part import PartWriter
-from understudy.backup.record import encode
+from understudy.backup.record import MOST_LINE_BYTES, encode
 from understudy.errors import IncompleteError, NotAuthorisedError, ServerSaidError, UnreachableError
 from understudy.valkey import proxied
 from understudy.valkey.discovery import info
@@ -29,6 +29,7 @@ from understudy.valkey.target import Mode, Target
 from understudy.valkey.wire import Wire
 
 _MOST_TRIES = 5
+_MOST_PAYLOAD_BYTES = MOST_LINE_BYTES // 4 * 3 - (1 << 20)  # base64 makes four bytes of three
 
 
 class _Changed(Exception):  # noqa: N818 - a signal, not an error
@@ -101,11 +102,21 @@ class _Reading:
 
     def _write(self, steps: Iterator[Dumped], db: int) -> None:
         for step in steps:
+            self._refuse_huge(step)
             self._writer.write(encode(step, db))
             self._types.update([payload[0] for payload in step.payloads])
             self._versions.add(rdb_version(step.payloads[0]))
             self._keys += len(step.keys)
             self._advance(len(step.keys))
+
+    def _refuse_huge(self, step: Dumped) -> None:
+        """A line that no reader takes must not be written."""
+        for key, payload in zip(step.keys, step.payloads, strict=True):
+            if len(payload) > _MOST_PAYLOAD_BYTES:
+                raise IncompleteError(
+                    f"reading the key {key[:200]!r}", f"its {len(payload):,} bytes are too many for a line of a set",
+                    "Leave it out with --match, or split the value.",
+                )  # fmt: skip
 
     def _result(self, slots: list[str] | None) -> dict[str, Any]:
         types: Counter[str] = Counter()

@@ -24,6 +24,7 @@ from understudy.valkey.wire import Command, Reply, ReplyError
 
 # RESTORE as RESP, with places for name, expiry and payload: packing millions of commands one by one costs more
 _RESTORE = b"*5\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$6\r\nABSTTL\r\n"
+_USUAL_MOST_BYTES = 512 << 20
 _RESTORE_REPLACE = b"*6" + _RESTORE[2:] + b"$7\r\nREPLACE\r\n"
 
 
@@ -48,6 +49,7 @@ class _Writing:
         self._target = Target.from_data(plan["target"])
         self._routers: dict[int, Router] = {}
         self._ahead: dict[int, int] = {}
+        self._most: int | None = None
         self._overwrite = bool(plan["overwrite"])
         self._restore = _RESTORE_REPLACE if self._overwrite else _RESTORE
         self.report = RestoreReport()
@@ -84,6 +86,9 @@ class _Writing:
             )
             for key, expiry, payload in rows
         ]
+        if any(len(payload) > self._most_bytes(router) for _, _, payload in rows):
+            self._refuse_huge(router, rows)
+            return
         replies = router.execute(commands)
         if not replies.resent and replies.values.count(b"OK") == len(rows):
             self.report.restored += len(rows)
@@ -95,6 +100,27 @@ class _Writing:
             self._drop_groups(
                 router, [row[0] for row, reply in written if reply == b"OK" and TYPE_NAMES[row[2][0]] == "stream"]
             )
+
+    def _most_bytes(self, router: Router) -> int:
+        """Return how long an argument the server takes: it hangs up on a longer one."""
+        if self._most is None:
+            reply = router.on_primaries("CONFIG", "GET", "proto-max-bulk-len")[0]
+            told = not isinstance(reply, ReplyError) and len(reply) == 2
+            self._most = int(reply[1]) if told else _USUAL_MOST_BYTES
+        return self._most
+
+    def _refuse_huge(self, router: Router, rows: Sequence[tuple[bytes, int | None, bytes]]) -> None:
+        """Name what is too long, and write the rest."""
+        most = self._most_bytes(router)
+        for key, _, payload in rows:
+            if len(payload) > most:
+                self.report.fail(
+                    f"{name_of(key)}: {len(payload):,} bytes, and the server's proto-max-bulk-len is {most:,}"
+                )
+        rest = [row for row in rows if len(row[2]) <= most]
+        if rest:
+            keys, expiries, payloads = (list(column) for column in zip(*rest, strict=True))
+            self._step(router, Records(keys, [0] * len(keys), [""] * len(keys), expiries, payloads), 0, len(keys))
 
     def _ahead_ms(self, router: Router) -> int:
         """Return how far the server's clock is ahead of ours: the server decides what has expired."""
