@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 from understudy.errors import UnreachableError
@@ -175,10 +175,12 @@ class Router:
         owners = self._owners if self.target.mode is Mode.OSS_CLUSTER else {}
         for index in pending:
             slot = commands[index][0]
-            address = redirected.get(index) or (owners.get(slot) if owners and slot is not None else self._primary)
+            address = owners.get(slot) if owners and slot is not None else self._primary
+            if redirected:
+                address = redirected.get(index, address)
             if address is None:
                 left.append(index)
-                why = f"nobody serves slot {commands[index][0]}"
+                why = f"nobody serves slot {slot}"
             elif address in groups:
                 groups[address].append(index)
             else:
@@ -186,7 +188,7 @@ class Router:
         sent: list[Address] = []
         for address, group in groups.items():
             try:
-                self.wire(address).send(b"".join([self._packed(commands[at][1], at in redirected) for at in group]))
+                self.wire(address).send(self._packed(commands, group, redirected))
                 sent.append(address)
             except UnreachableError as error:
                 why = error.why
@@ -204,6 +206,12 @@ class Router:
                 self.drop(address)
             if redirected:
                 got = _without_asking(got, [at in redirected for at in group])
+            if ReplyError not in set(map(type, got)):
+                for index, reply in zip(group, got, strict=False):
+                    replies.values[index] = reply
+                left += group[len(got) :]
+                replies.resent.update(group[len(got) :])
+                continue
             for index, reply in zip(group, got, strict=False):
                 if isinstance(reply, ReplyError) and (again := self._redirected(index, reply, address, asked)):
                     left.append(index)
@@ -215,9 +223,11 @@ class Router:
         return left, why
 
     @staticmethod
-    def _packed(command: Command | bytes, asking: bool) -> bytes:
-        packed = command if isinstance(command, bytes) else pack(command)
-        return _ASKING + packed if asking else packed
+    def _packed(commands: Sequence[Routed], group: list[int], asking: Container[int]) -> bytes:
+        packed = [one if isinstance(one := commands[at][1], bytes) else pack(one) for at in group]
+        if asking:
+            packed = [_ASKING + one if at in asking else one for at, one in zip(group, packed, strict=True)]
+        return b"".join(packed)
 
     def _redirected(self, index: int, reply: ReplyError, address: Address, asked: dict[int, Address]) -> str:
         """Return "" for a final answer, "elsewhere" when another node was named, else why to wait."""

@@ -17,7 +17,7 @@ from understudy.backup.component import RestoreReport
 from understudy.backup.record import Records, decode, read_blocks
 from understudy.valkey.discovery import now_ms as server_now_ms
 from understudy.valkey.payload import TYPE_NAMES, body
-from understudy.valkey.router import Routed, Router
+from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Target
 from understudy.valkey.wire import Command, Reply, ReplyError
@@ -62,43 +62,46 @@ class _Writing:
             self._step(self._router(db), records, start, end)
 
     def _step(self, router: Router, records: Records, start: int, end: int) -> None:
+        keys, expiries = records.keys[start:end], records.expire_at_ms[start:end]
+        payloads = records.payloads[start:end]
         # what has expired is left out: with REPLACE it would delete what stands there now
         now_ms = time.time_ns() // 1_000_000 + self._ahead_ms(router)
-        rows = [
-            row
-            for row in zip(
-                records.keys[start:end], records.expire_at_ms[start:end], records.payloads[start:end], strict=True
-            )
-            if row[1] is None or row[1] > now_ms
-        ]
-        self.report.expired += end - start - len(rows)
-        commands: list[Routed]
+        if min((at for at in expiries if at is not None), default=now_ms + 1) <= now_ms:
+            kept = [at for at, expiry in enumerate(expiries) if expiry is None or expiry > now_ms]
+            self.report.expired += len(keys) - len(kept)
+            keys, expiries = [keys[at] for at in kept], [expiries[at] for at in kept]
+            payloads = [payloads[at] for at in kept]
+        if keys and not self._plan["dry_run"] and max(map(len, payloads)) > self._most_bytes(router):
+            keys, expiries, payloads = self._without_huge(router, keys, expiries, payloads)
         if self._plan["dry_run"]:
-            commands = [(key_slot(key), (b"EXISTS", key)) for key, _, _ in rows]
-            there = 0 if self._overwrite else sum(router.execute(commands).values)
-            self.report.skipped += there
-            self.report.restored += len(rows) - there
-            return
-        commands = [
-            (
-                key_slot(key),
-                self._restore % (len(key), key, len(when := b"%d" % (expiry or 0)), when, len(payload), payload),
+            there = (
+                0
+                if self._overwrite
+                else sum(router.execute([(key_slot(key), (b"EXISTS", key)) for key in keys]).values)
             )
-            for key, expiry, payload in rows
-        ]
-        if any(len(payload) > self._most_bytes(router) for _, _, payload in rows):
-            self._refuse_huge(router, rows)
+            self.report.skipped += there
+            self.report.restored += len(keys) - there
             return
-        replies = router.execute(commands)
-        if not replies.resent and replies.values.count(b"OK") == len(rows):
-            self.report.restored += len(rows)
+        template = self._restore
+        replies = router.execute(
+            [
+                (
+                    key_slot(key),
+                    template % (len(key), key, len(when := b"%d" % (expiry or 0)), when, len(payload), payload),
+                )
+                for key, expiry, payload in zip(keys, expiries, payloads, strict=True)
+            ]
+        )
+        if not replies.resent and replies.values.count(b"OK") == len(keys):
+            self.report.restored += len(keys)
         else:
-            for at, (row, reply) in enumerate(zip(rows, replies.values, strict=True)):
-                self._count(router, row[0], row[2], reply, at in replies.resent)
+            for at, reply in enumerate(replies.values):
+                self._count(router, keys[at], payloads[at], reply, at in replies.resent)
         if not self._plan["recreate_stream_groups"]:
-            written = zip(rows, replies.values, strict=True)
+            written = zip(keys, payloads, replies.values, strict=True)
             self._drop_groups(
-                router, [row[0] for row, reply in written if reply == b"OK" and TYPE_NAMES[row[2][0]] == "stream"]
+                router,
+                [key for key, payload, reply in written if reply == b"OK" and TYPE_NAMES[payload[0]] == "stream"],
             )
 
     def _most_bytes(self, router: Router) -> int:
@@ -109,18 +112,18 @@ class _Writing:
             self._most = int(reply[1]) if told else _USUAL_MOST_BYTES
         return self._most
 
-    def _refuse_huge(self, router: Router, rows: Sequence[tuple[bytes, int | None, bytes]]) -> None:
-        """Name what is too long, and write the rest."""
+    def _without_huge(
+        self, router: Router, keys: list[bytes], expiries: list[int | None], payloads: list[bytes]
+    ) -> tuple[list[bytes], list[int | None], list[bytes]]:
+        """Name what is too long for the server, and return the rest."""
         most = self._most_bytes(router)
-        for key, _, payload in rows:
+        for key, payload in zip(keys, payloads, strict=True):
             if len(payload) > most:
                 self.report.fail(
                     f"{name_of(key)}: {len(payload):,} bytes, and the server's proto-max-bulk-len is {most:,}"
                 )
-        rest = [row for row in rows if len(row[2]) <= most]
-        if rest:
-            keys, expiries, payloads = (list(column) for column in zip(*rest, strict=True))
-            self._step(router, Records(keys, [0] * len(keys), [""] * len(keys), expiries, payloads), 0, len(keys))
+        kept = [at for at, payload in enumerate(payloads) if len(payload) <= most]
+        return [keys[at] for at in kept], [expiries[at] for at in kept], [payloads[at] for at in kept]
 
     def _ahead_ms(self, router: Router) -> int:
         """Return how far the server's clock is ahead of ours: the server decides what has expired."""
