@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from understudy.backup.set import BackupSet, SetId
 from understudy.backup.verify import verify
 from understudy.errors import IncompleteError, NotFoundError, RefusedError, UsageError
 from understudy.lab import Lab
+from understudy.lab.ports import claim
 from understudy.lab.sample import fill, load_function
 from understudy.lab.servers.valkey import find_binary
 from understudy.progress import Silent
@@ -31,9 +31,8 @@ from understudy.valkey.wire import Wire
 @contextlib.contextmanager
 def server(folder: Path, *options: str) -> Iterator[Target]:
     """One server with options that the lab does not offer."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    block = claim([0, 10_000])  # its port, and that of the cluster bus
+    port = block.first
     words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder), *options]
     process = subprocess.Popen([str(find_binary(None).path), *words], stdout=subprocess.DEVNULL)
     address = Address("127.0.0.1", port)
@@ -49,6 +48,7 @@ def server(folder: Path, *options: str) -> Iterator[Target]:
     finally:
         process.kill()
         process.wait()
+        block.release()
 
 
 def restored(backup: BackupSet, target: Target, **options: bool) -> RestoreReport:
