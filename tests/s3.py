@@ -16,6 +16,7 @@ import boto3
 from botocore.config import Config
 
 from support import eventually
+from understudy.lab.ports import claim
 
 BUCKET = "my-bucket"
 PROFILE = "toy-root"
@@ -45,9 +46,8 @@ class S3Server:
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3Server]:
     """Run the server with one bucket and one user, whose keys stand in a shared credentials file."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    block = claim([0])
+    port = block.first
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)],
         env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(_SETUP_CALLS)},
@@ -61,6 +61,7 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     finally:
         process.kill()
         process.wait()
+        block.release()
 
 
 def _listens(port: int) -> bool:
