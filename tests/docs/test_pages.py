@@ -15,7 +15,6 @@ from understudy.cli.main import app
 
 ROOT = repository_root()
 SHOWN = [shown for page in pages() for shown in commands(page)]
-AWAITED = {ROOT / "docs" / "benchmarks.md"}  # is written with the figures that `make bench` gives
 COMMANDS = typer.main.get_group(app).commands
 UsageProblem = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "UsageError")
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -28,8 +27,6 @@ def wrong_links(page: Path) -> list[str]:
             continue
         path, _, anchor = link.partition("#")
         goal = page.parent / path if path else page
-        if goal.resolve() in AWAITED:
-            continue
         if not goal.exists() or (anchor and anchor not in anchors(goal.read_text())):
             wrong.append(link)
     return wrong
