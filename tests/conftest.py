@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import pytest
 
@@ -60,12 +59,3 @@ def port() -> Iterator[str]:
     block = claim([*range(10), *range(50, 60), *range(100, 104), *range(10_000, 10_010)])
     yield str(block.first)
     block.release()
-
-
-def eventually(holds: Callable[[], Any], within_s: float = 10.0) -> Any:
-    """Return what `holds` returns as soon as that is true; fail when it is not in time."""
-    deadline = time.monotonic() + within_s
-    while not (found := holds()):
-        assert time.monotonic() < deadline, f"not within {within_s} s"
-        time.sleep(0.02)
-    return found

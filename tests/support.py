@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from understudy.backup.components.redis import ReadOptions, RedisComponent
 from understudy.backup.repositories.local import LocalRepository
@@ -86,12 +87,13 @@ def started(*words: str, env: dict[str, str]) -> subprocess.Popen[str]:
     )
 
 
-def eventually(holds: Callable[[], object], within_s: float = 10.0) -> None:
-    """Wait until something holds; fail when it does not in time."""
+def eventually(holds: Callable[[], Any], within_s: float = 10.0) -> Any:
+    """Return what `holds` returns as soon as that is true; fail when it is not in time."""
     end = time.monotonic() + within_s
-    while not holds():
+    while not (found := holds()):
         assert time.monotonic() < end, f"not within {within_s} s"
         time.sleep(0.02)
+    return found
 
 
 def repository_root() -> Path:

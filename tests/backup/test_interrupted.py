@@ -118,7 +118,7 @@ def test_ctrl_c_ends_a_backup_cleanly(valkey_cluster: Lab, tmp_path: Path) -> No
     with Router(valkey_cluster.target()) as router:
         fill(router, KEYS)
     process = started("backup", "--max-rate", "2000", env=env(valkey_cluster, tmp_path))
-    eventually(lambda: list(tmp_path.glob(".partial-*/work/*.jsonl")))
+    eventually(lambda: list(tmp_path.glob(".partial-*/*/*.jsonl")))
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=10)
     assert process.returncode == 130

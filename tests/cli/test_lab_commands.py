@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 import redis
 
-from conftest import Typed, eventually
+from conftest import Typed
+from support import eventually
 from understudy.lab import guardian, state
 
 

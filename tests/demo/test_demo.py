@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from conftest import Typed, eventually
+from conftest import Typed
+from support import eventually
 from understudy.backup.check import check
 from understudy.backup.set import BackupSet
 from understudy.demo.outcome import Step

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import eventually
+from support import eventually
 from understudy import lab
 from understudy.errors import NotFoundError, UnreachableError
 from understudy.lab import Lab, guardian
