@@ -170,3 +170,14 @@ def test_a_difference_is_an_exit_code_and_a_name(typed: Typed, valkey_standalone
             assert line in done.stderr
         data = json.loads(typed("verify", "--full", "--json", env=env).stdout)
         assert (data["clean"], data["missing"], data["examples"]["extra"]) == (False, 1, ["late"])
+
+
+def test_streams_that_are_closed_change_nothing(tmp_path: Path) -> None:
+    """`understudy … >&-`: cron jobs and daemons do that."""
+    import os
+    import sys
+
+    env = {**os.environ, "REDIS_NODES": "127.0.0.1:1", "BACKUP_DIR": str(tmp_path / "sets")}
+    for closed, verb, code in ((">&-", "list", 0), ("2>&-", "backup", 10), ("<&-", "backup", 10)):
+        words = ["sh", "-c", f'"$0" -m understudy {verb} {closed}', sys.executable]
+        assert subprocess.run(words, env=env, check=False, capture_output=True).returncode == code

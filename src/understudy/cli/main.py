@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -53,8 +54,16 @@ def _terminated(*_: object) -> NoReturn:
     sys.exit(128 + signal.SIGTERM)  # so that what is half done is cleaned up, as after Ctrl-C
 
 
+def _fill_closed_streams() -> None:
+    """Give standard streams that were closed for us (`>&-`) somewhere to go."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 - for as long as we run
+
+
 def main() -> NoReturn:
     """Run what was typed and exit with the code that DESIGN.md gives it."""
+    _fill_closed_streams()
     os.umask(0o077)  # sets and their archives hold everybody's data: what we make is for its owner
     signal.signal(signal.SIGTERM, _terminated)
     code = _run()
