@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from understudy.errors import IncompleteError, ServerSaidError, UnreachableError
@@ -62,12 +62,23 @@ def list_slots(router: Router, slots: Iterable[int], match: re.Pattern[bytes] | 
         IncompleteError: some slots never stood still, or nobody serves them; `items` names them.
         UnreachableError: the cluster stayed away too long.
     """
+    return until_done(router, slots, lambda some: _list_some(router, some, match))
+
+
+def until_done(
+    router: Router, slots: Iterable[int], list_some: Callable[[list[int]], Generator[Batch, None, list[int]]]
+) -> Iterator[Batch]:
+    """List some slots after the other; those that `list_some` returns as left over are listed again.
+
+    Raises:
+        IncompleteError: nothing moved forward for `PATIENCE_S` seconds.
+    """
     waiting = sorted(slots)
     give_up_at = time.monotonic() + PATIENCE_S
     while waiting:
         left: list[int] = []
         for start in range(0, len(waiting), _SLOTS_A_LOOK):
-            left += yield from _list_some(router, waiting[start : start + _SLOTS_A_LOOK], match)
+            left += yield from list_some(waiting[start : start + _SLOTS_A_LOOK])
         if len(left) < len(waiting):
             give_up_at = time.monotonic() + PATIENCE_S
         elif time.monotonic() > give_up_at:

@@ -9,19 +9,16 @@ owner really serves it; the list is as exact as `keyspace.list_slots`.
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from importlib.resources import files
 
-from understudy.errors import IncompleteError
-from understudy.valkey.keyspace import HUGE_SLOT_KEYS, KEYS_A_BATCH, PATIENCE_S, Batch
+from understudy.valkey.keyspace import HUGE_SLOT_KEYS, Batch, until_done
 from understudy.valkey.router import Router
-from understudy.valkey.slots import as_ranges, name_in_slot
+from understudy.valkey.slots import name_in_slot
 from understudy.valkey.topology import Topology
 from understudy.valkey.wire import Command, Reply, ReplyError
 
 _SCRIPT = files("understudy.valkey").joinpath("list_slot.lua").read_bytes()
-_SLOTS_A_STEP = 256
 
 
 def scans_properly(router: Router) -> bool:
@@ -36,35 +33,21 @@ def list_slots(router: Router, slots: Iterable[int], match: re.Pattern[bytes] | 
     Raises:
         IncompleteError: some slots never stood still, or hold more keys than may be listed; `items` names them.
     """
-    waiting = sorted(slots)
-    give_up_at = time.monotonic() + PATIENCE_S
-    while waiting:
-        left: list[int] = []
-        names: list[bytes] = []
-        for start in range(0, len(waiting), _SLOTS_A_STEP):
-            step = waiting[start : start + _SLOTS_A_STEP]
-            for slot, reply in zip(step, _ask(router, step), strict=True):
-                found = _settled(slot, reply, router)
-                if found is None:
-                    left.append(slot)
-                else:
-                    names += [name for name in found if not match or match.fullmatch(name)]
-            if len(names) >= KEYS_A_BATCH:
-                yield Batch(names, None)
-                names = []
-        yield Batch(names, None)
-        if len(left) < len(waiting):
-            give_up_at = time.monotonic() + PATIENCE_S
-        elif time.monotonic() > give_up_at:
-            raise IncompleteError(
-                f"listing the keys of {len(left)} slot(s) through {router.target}",
-                f"nobody served them undisturbed for {PATIENCE_S:.0f} s",
-                "Let the failover or the resharding end, then run the backup again.",
-                as_ranges(left),
-            )
-        if left:
-            time.sleep(0.1)
-        waiting = left
+    return until_done(router, slots, lambda some: _list_some(router, some, match))
+
+
+def _list_some(router: Router, slots: list[int], match: re.Pattern[bytes] | None) -> Generator[Batch, None, list[int]]:
+    """Yield the keys of the slots that stand still; return the others."""
+    left: list[int] = []
+    names: list[bytes] = []
+    for slot, reply in zip(slots, _ask(router, slots), strict=True):
+        found = _settled(slot, reply, router)
+        if found is None:
+            left.append(slot)
+        else:
+            names += [name for name in found if not match or match.fullmatch(name)]
+    yield Batch(names, None)
+    return left
 
 
 def _ask(router: Router, slots: Iterable[int]) -> list[Reply]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,12 +24,13 @@ from understudy.valkey.dump_slots import read_slots
 from understudy.valkey.glob import compile_glob
 from understudy.valkey.keyspace import list_slots, scan
 from understudy.valkey.payload import TYPE_NAMES, rdb_version
-from understudy.valkey.router import NOT_NOW, Router
+from understudy.valkey.router import NOT_NOW, PATIENCE_S, Router
 from understudy.valkey.slots import as_ranges, from_ranges
 from understudy.valkey.target import Mode, Target
 from understudy.valkey.wire import Wire
 
 _MOST_TRIES = 5
+_PAUSE_S = 0.25
 _MOST_PAYLOAD_BYTES = MOST_LINE_BYTES // 4 * 3 - (1 << 20)  # base64 makes four bytes of three
 
 
@@ -41,8 +43,9 @@ def run(plan: Mapping[str, Any], advance: Callable[[int], None]) -> dict[str, An
     target = Target.from_data(plan["target"])
     if plan["slots"] is not None:
         return _Reading(plan, target, advance, 0).of_slots(from_ranges(plan["slots"]))
-    why = ""
-    for attempt in range(_MOST_TRIES):
+    attempt = 0
+    give_up_at = time.monotonic() + PATIENCE_S
+    while True:
         # SCAN's cursor is worth nothing on another server: after a failover we start over, in files of their own
         reading = _Reading(plan, target, advance, attempt)
         try:
@@ -51,11 +54,16 @@ def run(plan: Mapping[str, Any], advance: Callable[[int], None]) -> dict[str, An
             if isinstance(error, ServerSaidError) and not error.why.startswith(NOT_NOW):
                 raise
             why = str(error)
+            if reading.begun:  # what never began only waits for the failover to end
+                attempt += 1
+                give_up_at = time.monotonic() + PATIENCE_S
             reading.discard()
-    raise IncompleteError(
-        f"reading every key of {target}", f"it changed {_MOST_TRIES} times while we read; the last time: {why}",
-        "Let the failover end, then run the backup again.",
-    )  # fmt: skip
+        if attempt >= _MOST_TRIES or time.monotonic() > give_up_at:
+            raise IncompleteError(
+                f"reading every key of {target}", f"it changed {attempt} times while we read; the last time: {why}",
+                "Let the failover end, then run the backup again.",
+            )  # fmt: skip
+        time.sleep(_PAUSE_S)
 
 
 class _Reading:
@@ -68,6 +76,7 @@ class _Reading:
         self._versions: set[int] = set()
         self._keys = 0
         self._gone = 0
+        self.begun = False
 
     def of_slots(self, slots: set[int]) -> dict[str, Any]:
         """Read slots from whoever owns them, however they move meanwhile."""
@@ -92,6 +101,7 @@ class _Reading:
                 address = router.owner(None)
                 if address is None:
                     raise _Changed("there is no primary")
+                self.begun = True
                 for batch in scan(router, address, self._plan["match"]):
                     self._write(dumper.read(*batch), db)
                 router.refresh()
@@ -151,6 +161,8 @@ def _identity(router: Router) -> tuple[str, ...]:
     if replication.get("role") == "slave" and (
         replication.get("master_link_status") != "up" or replication.get("master_sync_in_progress") != "0"
     ):
+        if router.target.mode is Mode.SENTINEL:
+            raise _Changed("the sentinels name a server that has not taken over yet")
         raise IncompleteError(
             f"reading every key of {address}", "it is a replica that is not in sync with its primary",
             "Wait until master_link_status is up (INFO replication), or back up the primary.",
