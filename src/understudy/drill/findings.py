@@ -1,6 +1,7 @@
 """What a drill found, as frozen values: for the verdict, the terminal, JSON and the page alike.
 
-Durations are seconds. Times are seconds since the fault began (negative: before it), unless said otherwise.
+Durations are seconds. Times are seconds since the fault began (negative: before it), unless said otherwise. Where
+there was no fault, they are seconds since the drill's zero.
 """
 
 from __future__ import annotations
@@ -26,12 +27,17 @@ class Latency:
 
 @dataclass(frozen=True)
 class Outage:
-    """How long one shard was of no use to one client: the longest time without a success that touches the fault.
+    """How long one shard was of no use to one client: the longest time without a success that ends after the fault.
 
-    `began_s` and `ended_s` are the successes on either side; `ended_s` is None where no success came after it, and
-    `gap_s` then lasts until the end of the drill. `first_s` is the first success after the outage (`ended_s`),
-    `sustained_s` the first after which nothing failed any more. `promoted_s` is when a server of this shard was first
-    seen as a new primary; `client_s` is what the client needed after that. `failed` counts what did not succeed.
+    Of busy operations only. `began_s` and `ended_s` are when the successes on either side ended (where there was none
+    before, when the first operation was due). `ended_s` is None where no success came after, though it was tried;
+    `gap_s` then lasts until the drill ended, and what was still pending then.
+
+    `sustained_s` is when the shard was well again for good: the outage was over, and the first operation due after
+    the last failure had succeeded. None where the outage did not end, or the last operation due failed.
+    `promoted_s` is when a server of this shard was first seen as a new primary, at or after the fault; `client_s` is
+    what the client needed after that, where the promotion lies within the outage. `failed` counts what did not
+    succeed and ended at or after the fault.
     """
 
     shard: int
@@ -46,7 +52,7 @@ class Outage:
 
 @dataclass(frozen=True)
 class ErrorCount:
-    """An error class, how it ended, how often, and from when to when."""
+    """An error class, how it ended, how often, and when it was first and last returned."""
 
     error: str
     outcome: str
@@ -59,12 +65,14 @@ class ErrorCount:
 class Consistency:
     """What became of the data. Everything counted is proven by the history; nothing is guessed.
 
-    `acknowledged`: writes that were answered OK. `lost`: those of them whose effect was gone at the end, though no
-    later write can have replaced it. `survived`: writes that were not acknowledged and had their effect.
-    `refused_survived`: those of them that were refused, and must not have had one. `stale`: reads that did not show
-    a write acknowledged before they began (and which was not lost). `doubled`: appends whose value stands there more
-    than once. `unknown_values`: values that nobody wrote. `examples`: up to ten of each, in words.
-    `checked` is false where nobody could read the servers at the end: then `lost`, `survived`, `doubled` say nothing.
+    `acknowledged`: writes that were answered OK. `lost`: those of them for which what stands there at the end is
+    older: of a write that had ended before they began, or nothing. `survived`: writes that were not acknowledged and
+    whose effect was seen, by a read or at the end. `refused_survived`: those of them that were refused, and must not
+    have had one. `stale`: reads that did not show a write acknowledged before they began (and which was not lost).
+    `doubled`: appends whose value stands there more than once. `unknown_values`: values that nobody wrote, or that
+    were read before. `examples`: up to ten of each, the earliest first, in words, under these names.
+    `checked` is false where not every key that was written could be read at the end: then there can be more of all
+    but `stale`.
     """
 
     checked: bool
@@ -80,10 +88,12 @@ class Consistency:
 
 @dataclass(frozen=True)
 class Life:
-    """How the idle, the fresh or the busy connection of a client fared after the fault.
+    """How the idle, the fresh or the busy connection of a client fared after the fault, by operations due since.
 
-    `back_s` is its first success that was due after the fault was in effect and after its last failure; None where it
-    was failing at the end, or did nothing. `recovered` is whether it worked at the end.
+    `recovered` is whether it worked at the end: on every shard that it went to, at least half of what was due in the
+    final second succeeded (where nothing was due then, the last operation did). It is false where nothing was tried.
+    `back_s` is when its first success ended that was due after the fault was in effect and after its last failure;
+    None where it has not recovered, or failed last.
     """
 
     tried: int
@@ -94,12 +104,17 @@ class Life:
 
 @dataclass(frozen=True)
 class ClientFindings:
-    """One client under test. `downtime_s` is the longest outage of any shard.
+    """One client under test. Counts and errors are of all its connections.
 
-    `stuck`: its busy or idle connection failed to the end, while a fresh client worked.
+    `downtime_s` is the longest outage of any shard; None where it went to none. `resolution_s` is the usual time
+    between two successes before the fault on the shard with the fewest: shorter outages cannot be told apart from it.
 
-    `drift_p99_ms` is how late operations began, of the tool's own making; with more than the verdict allows it is
-    the tool that was slow. `latency` has the keys `before`, `during` and `after`.
+    `recovered`: every connection that tried anything after the fault has recovered, and one did.
+    `stuck`: its busy or idle connection has not, while a fresh client has.
+
+    `latency` has the keys `before`, `during` (until every shard was well again for good, or the end) and `after`, by
+    when busy operations were due; without a fault all were before. `drift_p99_ms` is how late busy operations began
+    before the fault, of the tool's own making; with more than the verdict allows it is the tool that was slow.
     """
 
     name: str
@@ -109,6 +124,7 @@ class ClientFindings:
     failed: int
     indeterminate: int
     downtime_s: float | None
+    resolution_s: float | None
     recovered: bool
     stuck: bool
     outages: tuple[Outage, ...]
@@ -124,10 +140,19 @@ class ClientFindings:
 
 
 @dataclass(frozen=True)
+class Ticks:
+    """How many operations succeeded and how many did not, bucket by bucket."""
+
+    ok: tuple[int, ...]
+    bad: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Series:
     """One client over time, in buckets of `bucket_s`; the first begins at `from_s`. Empty buckets have None latency.
 
-    Throughput by when operations ended, latency of those that succeeded by when they were due.
+    Of busy operations: throughput by when they ended, latency of those that succeeded by when they were due, and each
+    error class by when it was returned, the most frequent first. `idle` and `fresh` are the other connections'.
     """
 
     client: str
@@ -138,6 +163,9 @@ class Series:
     indeterminate: tuple[int, ...]
     p50_ms: tuple[float | None, ...]
     max_ms: tuple[float | None, ...]
+    errors: dict[str, tuple[int, ...]]
+    idle: Ticks
+    fresh: Ticks
 
 
 @dataclass(frozen=True)
@@ -158,7 +186,8 @@ class Mark:
 class LegFindings:
     """One layout, one fault, its clients side by side. `applied` is false where the fault was not seen to take effect.
 
-    `server_s` is how long the servers took to promote, from the fault; None where nothing was promoted. `note` tells
+    `fault` is empty where none was meant. `server_s` is how long the servers took to promote, from the fault to the
+    first promotion of the shard that was last; None where nothing was promoted. `note` tells
     what is worth telling of the place, such as keys for each shard.
     """
 
@@ -190,3 +219,68 @@ class Verdict:
 
     word: Word
     reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The least, the middle and the greatest of what several runs gave."""
+
+    least: float
+    median: float
+    most: float
+
+
+@dataclass(frozen=True)
+class ClientSpread:
+    """How one client's numbers differed from run to run. `lost` is of runs in which all data could be read.
+
+    `recovered` is in how many of the `runs` it had recovered at the end. None where no run has the number.
+    """
+
+    client: str
+    runs: int
+    downtime_s: Spread | None
+    lost: Spread | None
+    recovered: int
+
+
+@dataclass(frozen=True)
+class LegReport:
+    """One leg: its runs, at least one, and the verdict on all of them. `spreads` tells how much they differed."""
+
+    runs: tuple[LegFindings, ...]
+    verdict: Verdict
+    spreads: tuple[ClientSpread, ...] = ()
+
+    @property
+    def worst(self) -> LegFindings:
+        """Return the run that is shown in detail: the one with most clients that did not recover, or else most lost, or
+        else the longest outage."""
+        return max(self.runs, key=_badness)
+
+
+def _badness(run: LegFindings) -> tuple[int, int, float]:
+    return (
+        sum(not one.recovered for one in run.clients),
+        sum(one.consistency.lost for one in run.clients),
+        max((one.downtime_s or 0.0 for one in run.clients), default=0.0),
+    )
+
+
+@dataclass(frozen=True)
+class DrillReport:
+    """A whole drill, for JSON, the terminal and the page.
+
+    `when` is when it began, ISO 8601 UTC. `servers` names them with their version, `command` repeats it, `judged` are
+    the clients that the verdict is about.
+    """
+
+    scenario: str
+    about: str
+    when: str
+    servers: str
+    command: str
+    budget: Budget
+    judged: tuple[str, ...]
+    verdict: Verdict
+    legs: tuple[LegReport, ...]

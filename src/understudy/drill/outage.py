@@ -1,0 +1,137 @@
+"""How long each shard was of no use to a client, and how its connections fared: from busy, idle and fresh operations.
+
+Successes count when they ended, for it is then that the caller had them. An operation is of the time after the fault
+when it was due at or after it. A run without a fault is measured from its start.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from operator import attrgetter
+from statistics import median
+
+from understudy.drill.findings import Life, Outage
+from understudy.drill.history import Event, History
+from understudy.drill.operation import Operation, Outcome
+
+FINAL_US = 1_000_000
+"""The last second: what succeeds in it has recovered."""
+
+_by_due = attrgetter("due_us")
+
+
+def origin_us(history: History) -> int:
+    """Return the moment that times are relative to: when the fault began, or 0 where there was none."""
+    return history.fault_us or 0
+
+
+def by_shard(operations: Iterable[Operation]) -> dict[int, list[Operation]]:
+    """Return operations by shard, each list in the order in which they were due."""
+    found: defaultdict[int, list[Operation]] = defaultdict(list)
+    for one in operations:
+        found[one.shard].append(one)
+    return {shard: sorted(found[shard], key=_by_due) for shard in sorted(found)}
+
+
+def outages(history: History, busy: Iterable[Operation]) -> tuple[Outage, ...]:
+    """Return the longest outage of every shard that the busy operations of a client went to."""
+    return tuple(_outage(history, shard, operations) for shard, operations in by_shard(busy).items())
+
+
+def _outage(history: History, shard: int, operations: Sequence[Operation]) -> Outage:
+    fault_us = origin_us(history)
+    successes = sorted(one.ended_us for one in operations if one.outcome is Outcome.OK)
+    failures = [one for one in operations if one.outcome is not Outcome.OK]
+    bad = [one for one in failures if one.ended_us >= fault_us]
+    began_us, ended_us = _longest_gap(successes, operations[0].due_us, fault_us)
+    # Silence at the end is an outage only where something was tried in it.
+    last_us = successes[-1] if successes else operations[0].due_us
+    end_us = max(history.ended_us, *(one.ended_us for one in operations))
+    if not successes or (any(one.ended_us > last_us for one in bad) and end_us - last_us > (ended_us or 0) - began_us):
+        began_us, ended_us = last_us, None
+    gap_us = (end_us if ended_us is None else ended_us) - began_us
+    promoted_us = promotion(history.events, shard, fault_us)
+    needed_us = None
+    if ended_us is not None and promoted_us is not None and began_us <= promoted_us <= ended_us:
+        needed_us = ended_us - promoted_us
+    return Outage(
+        shard=shard,
+        gap_s=gap_us / 1e6,
+        began_s=(began_us - fault_us) / 1e6,
+        ended_s=_since(fault_us, ended_us),
+        sustained_s=_since(fault_us, _sustained(operations, bad, ended_us)),
+        promoted_s=_since(fault_us, promoted_us),
+        client_s=None if needed_us is None else needed_us / 1e6,
+        failed=len(bad),
+    )
+
+
+def _longest_gap(successes: Sequence[int], first_due_us: int, fault_us: int) -> tuple[int, int | None]:
+    """Return the longest gap between successes that ends after the fault, and is not the silence at the end."""
+    gaps = [(a, b) for a, b in pairwise([min(first_due_us, *successes[:1]), *successes]) if b > fault_us]
+    return max(gaps, key=lambda gap: gap[1] - gap[0], default=(first_due_us, first_due_us))
+
+
+def _sustained(operations: Sequence[Operation], bad: Sequence[Operation], ended_us: int | None) -> int | None:
+    """Return the first success due after the last failure, or the end of the outage where that is later."""
+    if ended_us is None or operations[-1].outcome is not Outcome.OK:
+        return None
+    last_bad_us = max((one.due_us for one in bad), default=None)
+    if last_bad_us is None:
+        return ended_us
+    return max(ended_us, next((one.ended_us for one in operations if one.due_us > last_bad_us), ended_us))
+
+
+def promotion(events: Iterable[Event], shard: int, since_us: int) -> int | None:
+    """Return when a new primary of a shard was first seen."""
+    times = (one.at_us for one in events if one.kind == "promoted" and one.shard in {shard, None})
+    return min((at_us for at_us in times if at_us >= since_us), default=None)
+
+
+def resolution_s(history: History, busy: Iterable[Operation]) -> float | None:
+    """Return the usual time between two successes on the shard that sees the fewest, before the fault.
+
+    No outage can be seen that is shorter, and every one is measured that much too long at most.
+    """
+    fault_us = history.fault_us
+    spacings: list[float] = []
+    for operations in by_shard(busy).values():
+        ended = sorted(
+            one.ended_us
+            for one in operations
+            if one.outcome is Outcome.OK and (fault_us is None or one.ended_us < fault_us)
+        )
+        spacings += [median(b - a for a, b in pairwise(ended))] if len(ended) > 1 else []
+    return max(spacings) / 1e6 if spacings else None
+
+
+def life(history: History, operations: Iterable[Operation]) -> Life:
+    """Return how a connection fared after the fault, from its own operations."""
+    fault_us = origin_us(history)
+    since = sorted((one for one in operations if one.due_us >= fault_us), key=_by_due)
+    good = [one for one in since if one.outcome is Outcome.OK]
+    applied = min((one.at_us for one in history.events if one.kind == "applied"), default=fault_us)
+    last_bad_us = max((one.due_us for one in since if one.outcome is not Outcome.OK), default=-1)
+    back = next((one for one in good if one.due_us >= applied and one.due_us > last_bad_us), None)
+    recovered = bool(since) and all(works_at_the_end(one, history.ended_us) for one in by_shard(since).values())
+    return Life(
+        tried=len(since),
+        succeeded=len(good),
+        back_s=(back.ended_us - fault_us) / 1e6 if back and recovered else None,
+        recovered=recovered,
+    )
+
+
+def works_at_the_end(operations: Sequence[Operation], ended_us: int) -> bool:
+    """Tell whether at least half of a shard's operations due in the final second succeeded; without any, the last one.
+
+    A few errors that go on for ever are told by their count, and are no outage.
+    """
+    final = [one for one in operations if one.due_us > ended_us - FINAL_US] or operations[-1:]
+    return 2 * sum(one.outcome is Outcome.OK for one in final) >= len(final)
+
+
+def _since(fault_us: int, at_us: int | None) -> float | None:
+    return None if at_us is None else (at_us - fault_us) / 1e6
