@@ -130,6 +130,15 @@ def read(path: Path) -> History:
     return history
 
 
+def read_operations(part: Path) -> list[Operation]:
+    """Read a file of operations, as one writer left it."""
+    history = History({})
+    with gzip.open(part) as lines:
+        for line in lines:
+            _take(history, {}, orjson.loads(line))
+    return history.operations
+
+
 def _take(history: History, final: Final, line: list[Any]) -> None:
     match line[0]:
         case "op":

@@ -70,7 +70,7 @@ def _outage(history: History, shard: int, operations: Sequence[Operation]) -> Ou
 
 def _longest_gap(successes: Sequence[int], first_due_us: int, fault_us: int) -> tuple[int, int | None]:
     """Return the longest gap between successes that ends after the fault, and is not the silence at the end."""
-    gaps = [(a, b) for a, b in pairwise([min(first_due_us, *successes[:1]), *successes]) if b > fault_us]
+    gaps = [(a, b) for a, b in pairwise([min([first_due_us, *successes[:1]]), *successes]) if b > fault_us]
     return max(gaps, key=lambda gap: gap[1] - gap[0], default=(first_due_us, first_due_us))
 
 

@@ -31,7 +31,7 @@ def standalone(
 ) -> Iterator[Lab]:
     """Run one server."""
     options = options_for("standalone", replicas=replicas, password=password, tls=tls, persist=persist, server=server)
-    with _running(options) as lab:
+    with run(options) as lab:
         yield lab
 
 
@@ -55,7 +55,7 @@ def sentinel(
         server=server,
         down_after_ms=down_after_ms,
     )
-    with _running(options) as lab:
+    with run(options) as lab:
         yield lab
 
 
@@ -81,7 +81,7 @@ def cluster(
         server=server,
         node_timeout_ms=node_timeout_ms,
     )
-    with _running(options) as lab:
+    with run(options) as lab:
         yield lab
 
 
@@ -107,12 +107,13 @@ def enterprise(
         server=server,
         node_timeout_ms=node_timeout_ms,
     )
-    with _running(options) as lab:
+    with run(options) as lab:
         yield lab
 
 
 @contextlib.contextmanager
-def _running(options: Options) -> Iterator[Lab]:
+def run(options: Options) -> Iterator[Lab]:
+    """Run what the options say, on a free block of ports instead of theirs."""
     with contextlib.ExitStack() as stack:
         yield _bring_up(options, stack)
 

@@ -1,0 +1,69 @@
+"""What is there when it is over: every key that was written, read from the servers that hold it now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from understudy.drill.history import Final
+from understudy.drill.operation import Kind, Operation
+from understudy.errors import IncompleteError
+from understudy.lab.live import Lab
+from understudy.valkey.router import Router
+from understudy.valkey.slots import key_slot
+from understudy.valkey.target import Mode
+from understudy.valkey.wire import ReplyError
+
+_BATCH = 1000
+_PATIENCE_S = 15.0
+
+
+def read_all(lab: Lab, operations: Iterable[Operation]) -> Final:
+    """Return what stands in every key that an operation wrote.
+
+    Raises:
+        UnreachableError: some shard could not be read.
+        IncompleteError: a server refused to tell.
+    """
+    commands = {"get": ("GET",), "list": ("LRANGE", 0, -1)}
+    written = {one.key: "list" if one.kind is Kind.APPEND else "get" for one in operations if one.kind is not Kind.GET}
+    final: Final = {}
+    with _router(lab) as router:
+        for batch in _batches(list(written)):
+            routed = [
+                (key_slot(key.encode()), (verb[0], key, *verb[1:])) for key in batch if (verb := commands[written[key]])
+            ]
+            for key, reply in zip(batch, router.execute(routed).values, strict=True):
+                if isinstance(reply, ReplyError):
+                    raise IncompleteError(f"reading {key} after the drill", str(reply))
+                if isinstance(reply, list):
+                    final[key] = [one.decode() for one in reply]
+                else:
+                    final[key] = None if reply is None else reply.decode()
+    return final
+
+
+def remove(lab: Lab, keys: Sequence[str]) -> None:
+    """Remove what a drill wrote into a lab that goes on."""
+    with _router(lab) as router:
+        for batch in _batches(keys):
+            router.execute([(key_slot(key.encode()), ("UNLINK", key)) for key in batch])
+
+
+def keys_per_shard(lab: Lab) -> list[tuple[str, int, int]]:
+    """Return each primary's address, how many slots it serves, and how many keys it holds."""
+    with _router(lab) as router:
+        counts = router.on_primaries("DBSIZE")
+        shards = [shard for shard in router.topology.shards if shard.primary and shard.primary.healthy]
+        return [
+            (str(shard.primary.address), len(shard.slots), int(count))
+            for shard, count in zip(shards, counts, strict=True)
+            if shard.primary
+        ]
+
+
+def _router(lab: Lab) -> Router:
+    return Router(lab.target(Mode.OSS_CLUSTER if lab.layout == "enterprise" else None), _PATIENCE_S)
+
+
+def _batches(keys: Sequence[str]) -> Iterable[Sequence[str]]:
+    return (keys[start : start + _BATCH] for start in range(0, len(keys), _BATCH))

@@ -1,0 +1,142 @@
+"""Conduct a drill: every leg of a scenario, as often as asked; or judge histories again."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from understudy.drill import history
+from understudy.drill.findings import Budget, DrillReport, LegFindings, LegReport, Verdict
+from understudy.drill.history import History
+from understudy.drill.measure import measure
+from understudy.drill.run import run
+from understudy.drill.scenario import Scenario
+from understudy.drill.verdict import judge, overall, spreads
+from understudy.errors import UnreachableError
+from understudy.lab import state
+from understudy.lab.live import Lab
+from understudy.progress import Progress
+
+KEPT_DRILLS = 20
+
+
+def folder_for(scenario: str) -> Path:
+    """Return a new directory for the histories of a drill; of older ones the last `KEPT_DRILLS` are kept."""
+    drills = state.home() / "drills"
+    drills.mkdir(exist_ok=True, mode=0o700)
+    older = sorted((path for path in drills.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    for path in older[: 1 - KEPT_DRILLS]:
+        shutil.rmtree(path, ignore_errors=True)
+    made = drills / f"{scenario}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{random.randrange(16**4):04x}"  # noqa: S311
+    made.mkdir(mode=0o700)
+    return made
+
+
+def conduct(
+    scenario: Scenario,
+    folder: Path,
+    progress: Progress,
+    *,
+    runs: int = 1,
+    seed: int = 0,
+    place: Lab | None = None,
+    command: str = "",
+) -> DrillReport:
+    """Run every leg `runs` times, one after the other; each run leaves its history in `folder`.
+
+    Raises:
+        UnderstudyError: a lab did not start, a client did not connect, or a fault could not be applied.
+    """
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    total = len(scenario.legs) * runs
+    reports: list[tuple[str, LegReport]] = []
+    servers: list[str] = []
+    for at, leg in enumerate(scenario.legs):
+        findings: list[tuple[LegFindings, Verdict]] = []
+        for number in range(runs):
+            if total > 1:
+                progress.say(f"run {at * runs + number + 1} of {total}: {leg.name or leg.layout}")
+            name = "-".join(filter(None, [_file_name(leg.name or scenario.name), str(number + 1) if runs > 1 else ""]))
+            ran = run(leg, folder, progress, seed + number, place)
+            history.write(_writable(folder / f"{name}.history.gz"), ran.history, ran.parts)
+            _remove(ran.parts)
+            servers.append(str(ran.history.header["servers"]))
+            findings.append(_judged(ran.history, scenario.budget, leg.name or scenario.name))
+        reports.append((leg.name if len(scenario.legs) > 1 else "", _leg_report(findings)))
+    return _report(scenario, when, ", ".join(dict.fromkeys(servers)), command, reports)
+
+
+def judge_again(paths: Sequence[Path], budget: Budget, command: str = "") -> DrillReport:
+    """Judge histories that were kept, each as a leg.
+
+    Raises:
+        NotFoundError, IntegrityError: a file is not there, or is no history.
+    """
+    reports, servers, when = [], [], []
+    judged: set[str] = set()
+    for path in paths:
+        found = history.read(path)
+        name = found.header.get("leg") or path.name.removesuffix(".gz").removesuffix(".history")
+        reports.append((name if len(paths) > 1 else "", _leg_report([_judged(found, budget, name)])))
+        servers.append(str(found.header.get("servers", "")))
+        when.append(str(found.header["zero"]))
+        judged |= set(found.header.get("judged", found.header["clients"]))
+    verdict = overall((name, leg.verdict) for name, leg in reports)
+    return DrillReport(
+        scenario=", ".join(path.name for path in paths), about="Judged again from what was recorded.", when=min(when),
+        servers=", ".join(dict.fromkeys(servers)), command=command, budget=budget, judged=tuple(sorted(judged)),
+        verdict=verdict, legs=tuple(leg for _, leg in reports),
+    )  # fmt: skip
+
+
+def _judged(found: History, budget: Budget, name: str) -> tuple[LegFindings, Verdict]:
+    header = found.header
+    findings = measure(
+        found, name=name, layout=header.get("layout", ""), fault=header.get("fault", ""), notes=header.get("notes", ())
+    )
+    return findings, judge(findings, budget, header.get("judged", list(header["clients"])))
+
+
+def _leg_report(runs: Sequence[tuple[LegFindings, Verdict]]) -> LegReport:
+    several = len(runs) > 1
+    verdict = overall((f"run {number}" if several else "", one) for number, (_, one) in enumerate(runs, 1))
+    found = tuple(findings for findings, _ in runs)
+    return LegReport(found, verdict, spreads(found))
+
+
+def _report(
+    scenario: Scenario, when: str, servers: str, command: str, reports: Iterable[tuple[str, LegReport]]
+) -> DrillReport:
+    legs = list(reports)
+    judged = sorted({name for leg in scenario.legs for name in leg.judged})
+    return DrillReport(
+        scenario.name, scenario.about, when, servers, command, scenario.budget, tuple(judged),
+        overall((name, leg.verdict) for name, leg in legs), tuple(leg for _, leg in legs),
+    )  # fmt: skip
+
+
+def with_limits(budget: Budget, **limits: float | int | None) -> Budget:
+    """Return the budget with those limits that were given."""
+    return replace(budget, **{name: limit for name, limit in limits.items() if limit is not None})  # type: ignore[arg-type]
+
+
+def _writable(path: Path) -> Path:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnreachableError(f"writing {path}", error.strerror or str(error), "Name another --history.") from error
+    return path
+
+
+def _remove(parts: Iterable[Path]) -> None:
+    for folder in {part.parent for part in parts}:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-") or "drill"

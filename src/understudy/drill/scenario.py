@@ -1,0 +1,182 @@
+"""A scenario: what is broken, under which load, and what may it cost. A short TOML file; see `docs/drills.md`."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from understudy.drill.client import Preset
+from understudy.drill.clients import find_preset
+from understudy.drill.fault import Value
+from understudy.drill.faults import find_fault, params_for
+from understudy.drill.findings import Budget
+from understudy.errors import NotFoundError, UsageError
+
+FOLDER = Path(__file__).parent / "scenarios"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Workload(_Strict):
+    """The load of each client. Rates are operations/s; shares are of 1, and what is left are reads."""
+
+    rate: float = Field(default=100.0, gt=0, le=20_000)
+    sets: float = Field(default=0.4, ge=0, le=1)
+    appends: float = Field(default=0.2, ge=0, le=1)
+    keys: int = Field(default=0, ge=0)
+    before_s: float = Field(default=3.0, ge=0.5, le=3600)
+    after_s: float = Field(default=10.0, ge=0.5, le=3600)
+    idle_after_s: float = Field(default=5.0, ge=0, le=3600)
+
+
+class FaultPlan(_Strict):
+    """Which fault, on which nodes (in words), for how long; None: to the end."""
+
+    kind: str
+    nodes: tuple[str, ...] = ()
+    hold_s: float | None = Field(default=None, gt=0, le=3600)
+    set: dict[str, Value] = {}
+
+    def params(self, layout: str) -> dict[str, Value]:
+        """Return the fault's parameters, its defaults where nothing is said.
+
+        Raises:
+            UsageError: there is no such fault in this layout, or it has no such parameter.
+        """
+        return params_for(find_fault(self.kind, layout), (f"{name}={value}" for name, value in self.set.items()))
+
+
+class Own(_Strict):
+    """A client of the user's own; see `drill.client.Preset`."""
+
+    library: str = "redis-py"
+    base: Literal["defaults", "recommended", "one-try"] = "defaults"
+    mode: Literal["standalone", "sentinel", "oss-cluster", "enterprise"] | None = None
+    stable: bool = False
+    deadline_s: float | None = Field(default=None, gt=0)
+    settings: dict[str, Value] = {}
+
+
+class Leg(_Strict):
+    """One run of a scenario: a layout, a fault, and the clients that meet it side by side.
+
+    `judge` names the clients that the verdict is about; empty: all. `crud` tries create, read, update and delete
+    before and after, `moved` whether a client follows a redirection. `lab` has options of the layout.
+    """
+
+    name: str = ""
+    layout: Literal["standalone", "sentinel", "cluster", "enterprise"]
+    lab: dict[str, int] = {}
+    clients: tuple[str, ...] = ("defaults", "recommended")
+    judge: tuple[str, ...] = ("recommended",)
+    crud: bool = False
+    moved: bool = False
+    workload: Workload = Workload()
+    fault: FaultPlan | None = None
+    client: dict[str, Own] = {}
+
+    def presets(self) -> tuple[Preset, ...]:
+        """Return the clients.
+
+        Raises:
+            NotFoundError: a name is not known.
+        """
+        own = {name: Preset(name=name, **dict(one)) for name, one in self.client.items()}
+        return tuple(find_preset(name, own) for name in self.clients)
+
+    @property
+    def judged(self) -> frozenset[str]:
+        """Return the clients that the verdict is about."""
+        return frozenset(self.judge) & frozenset(self.clients) or frozenset(self.clients)
+
+
+class Scenario(_Strict):
+    """Legs that are run one after the other, and what they may cost."""
+
+    name: str
+    about: str
+    legs: tuple[Leg, ...]
+    budget: Budget
+
+
+def names() -> list[str]:
+    """Return the scenarios that come with us."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load(name: str, overrides: Mapping[str, Any] | None = None) -> Scenario:
+    """Read a scenario of ours by its name, or a user's own by its path; `overrides` go on top of every leg.
+
+    Raises:
+        NotFoundError: there is none, or a name in it is not known.
+        UsageError: it cannot be read, or asks for what makes no sense.
+    """
+    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    try:
+        document = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise NotFoundError(
+            f"looking for the scenario {name!r}", "there is none", f"One of {', '.join(names())}; or a path to a .toml."
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"reading {path}", str(error), "See docs/drills.md for the format.") from error
+    try:
+        return _scenario(path.stem, document, overrides or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"reading {path}, {where}", first["msg"], "See docs/drills.md for the format.") from None
+
+
+def _scenario(name: str, document: dict[str, Any], overrides: Mapping[str, Any]) -> Scenario:
+    about = document.pop("about", "")
+    budget = Budget(**{**document.pop("budget", {}), **overrides.get("budget", {})})
+    legs = document.pop("legs", None)
+    matrix = document.pop("matrix", None)
+    if matrix is not None:
+        legs = list(_product(matrix["layouts"], matrix["faults"], matrix.get("hold_s", {})))
+    own = {key: value for key, value in overrides.items() if key != "budget"}
+    made = []
+    for leg in legs or [{}]:
+        merged = _over(_over(document, leg), own)
+        if "fault" in own and own["fault"].get("kind") != {**document, **leg}.get("fault", {}).get("kind"):
+            merged["fault"] = own["fault"]  # another kind: what was said of the first one's nodes does not hold
+        made.append(Leg(**merged))
+    for one in made:
+        _refuse_nonsense(one)
+    return Scenario(name=name, about=about, legs=tuple(made), budget=budget)
+
+
+def _product(layouts: Sequence[str], faults: Sequence[str], hold_s: Mapping[str, float]) -> Iterator[dict[str, Any]]:
+    """Return every fault in every layout in which it makes sense; some are held only so long."""
+    for layout in layouts:
+        for kind in faults:
+            if layout in find_fault(kind).layouts:
+                fault = {"kind": kind, "hold_s": hold_s.get(kind)}
+                yield {"name": f"{layout}, {kind}", "layout": layout, "fault": fault}
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return both documents as one; tables are merged, the rest is replaced."""
+    merged = deepcopy(dict(below))
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _over(old, value) if isinstance(old, dict) and isinstance(value, dict) else deepcopy(value)
+    return merged
+
+
+def _refuse_nonsense(leg: Leg) -> None:
+    leg.presets()
+    if len(set(leg.clients)) < len(leg.clients) or not leg.clients:
+        raise UsageError("planning a drill", f"clients must be one or several, each once: {', '.join(leg.clients)}")
+    if leg.workload.sets + leg.workload.appends > 1:
+        raise UsageError("planning a drill", "sets and appends together are more than 1")
+    if leg.fault is not None:
+        leg.fault.params(leg.layout)

@@ -1,0 +1,87 @@
+"""What the servers say of themselves during a drill: who calls itself primary, who has stopped answering."""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+
+from understudy.drill.history import Event
+from understudy.drill.shards import Shards
+from understudy.errors import UnderstudyError, UnreachableError
+from understudy.lab.layout import of_kind
+from understudy.lab.live import Lab
+from understudy.lab.server import LabNode
+from understudy.valkey.target import Address, Target
+from understudy.valkey.wire import Wire
+
+_EVERY_S = 0.025
+_SILENT_AFTER_S = 0.5
+
+
+class Watch:
+    """Asks every data node of a lab for its role, on and on, also nodes that come later. A context manager."""
+
+    def __init__(self, lab: Lab, shards: Shards, zero_ns: int) -> None:
+        self._lab = lab
+        self._shards = shards
+        self._zero_ns = zero_ns
+        self._over = threading.Event()
+        self._threads: dict[str, threading.Thread] = {}
+        self.events: list[Event] = []
+
+    def note(self, kind: str, node: str, shard: int | None, text: str, at_ns: int | None = None) -> None:
+        """Write an event down."""
+        at_us = ((at_ns or time.monotonic_ns()) - self._zero_ns) // 1000
+        self.events.append(Event(at_us, kind, node, shard, text))
+
+    def __enter__(self) -> Watch:
+        self._threads[""] = threading.Thread(target=self._follow, daemon=True)
+        self._threads[""].start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in list(self._threads.values()):
+            thread.join()
+
+    def _follow(self) -> None:
+        while not self._over.wait(_EVERY_S):
+            for node in of_kind(self._lab.nodes, "valkey"):
+                if node.name not in self._threads:
+                    thread = threading.Thread(target=self._ask, args=(node,), daemon=True)
+                    self._threads[node.name] = thread
+                    thread.start()
+
+    def _ask(self, node: LabNode) -> None:
+        role, answering, wire = "", True, None
+        target = Target((node.inner,), password=self._lab.options.password)
+        while not self._over.wait(_EVERY_S):
+            fresh = wire is None
+            try:
+                wire = wire or Wire(node.inner, target, _SILENT_AFTER_S)
+                said = wire.call("ROLE")
+            except UnderstudyError as error:
+                if wire is not None:
+                    wire.close()
+                    wire = None
+                # A server that changes its role closes connections; only one that takes no new one is gone.
+                if role and fresh and answering and isinstance(error, UnreachableError):
+                    answering = False
+                    self.note("gone", node.name, self._shards.of(node.address), f"{node.name} stopped answering")
+                continue
+            now = "primary" if said[0] == b"master" else "replica"
+            belonged = self._shards.of(node.address) is not None  # a new server is not demoted when it joins
+            if now == "replica":
+                self._shards.adopt(node.address, Address(said[1].decode(), int(said[2])))
+            shard = self._shards.of(node.address)
+            if not answering:
+                answering = True
+                self.note("back", node.name, shard, f"{node.name} answers again, as {now}")
+            if role and now != role and belonged:
+                kind = "promoted" if now == "primary" else "demoted"
+                self.note(kind, node.name, shard, f"{node.name} is now {now}")
+            role = now
+        if wire is not None:
+            with suppress(UnderstudyError):
+                wire.close()
