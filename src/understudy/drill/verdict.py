@@ -71,9 +71,9 @@ def _spread(values: Sequence[float]) -> Spread | None:
 
 def _limits(one: ClientFindings, budget: Budget) -> Iterator[tuple[int, int | None, str]]:
     data = one.consistency
-    yield data.lost, budget.max_lost, f"of {count(data.acknowledged, 'acknowledged write')} lost"
-    yield data.stale, budget.max_stale, "stale reads"
-    yield data.doubled, budget.max_doubled, "appends that stand there more than once"
+    yield data.lost, budget.max_lost, f"{data.lost:,} of {count(data.acknowledged, 'acknowledged write')} lost"
+    yield data.stale, budget.max_stale, count(data.stale, "stale read")
+    yield data.doubled, budget.max_doubled, count(data.doubled, "append") + " there more than once"
 
 
 def _nothing_allowed(budget: Budget) -> bool:
@@ -96,9 +96,9 @@ def _wrong(one: ClientFindings, budget: Budget) -> Iterator[str]:
                 )
     if not one.recovered and one.operations and (allowed_s is not None or _nothing_allowed(budget)):
         yield f"{one.name}: it had not recovered at the end{', while a fresh client worked' if one.stuck else ''}."
-    for found, limit, what in _limits(one, budget):
-        if limit is not None and found > limit:
-            yield f"{one.name}: {found:,} {what}; {limit:,} {'is' if limit == 1 else 'are'} allowed."
+    for number, limit, what in _limits(one, budget):
+        if limit is not None and number > limit:
+            yield f"{one.name}: {what}; {limit:,} {'is' if limit == 1 else 'are'} allowed."
     if _data_judged(budget):
         if number := one.consistency.refused_survived:
             yield f"{one.name}: {count(number, 'write')} had an effect though the servers had refused it."
@@ -135,8 +135,8 @@ def _passed(clients: Sequence[ClientFindings], budget: Budget) -> Iterator[str]:
         if budget.max_downtime_s is not None and one.downtime_s is not None:
             said.append(f"at most {one.downtime_s:.2f} s without a success ({budget.max_downtime_s:g} s are allowed)")
         said += [
-            f"{found:,} {what}{f' ({limit:,} allowed)' if limit else ''}"
-            for found, limit, what in _limits(one, budget)
+            f"{what}{f' ({limit:,} allowed)' if limit else ''}"
+            for _, limit, what in _limits(one, budget)
             if limit is not None
         ]
         yield f"{one.name}: {', '.join(said) or 'recovered'}."
