@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
@@ -97,6 +97,41 @@ class Leg(_Strict):
         return frozenset(self.judge) & frozenset(self.clients) or frozenset(self.clients)
 
 
+class Matrix(_Strict):
+    """Every one of these faults in every one of these layouts where it makes sense; some are held only so long."""
+
+    layouts: tuple[str, ...]
+    faults: tuple[str, ...]
+    hold_s: dict[str, float] = {}
+
+    def legs(self) -> Iterator[dict[str, Any]]:
+        """Return the legs, as they would be written."""
+        for layout in self.layouts:
+            for kind in self.faults:
+                if layout in find_fault(kind).layouts:
+                    fault = {"kind": kind, "hold_s": self.hold_s.get(kind)}
+                    yield {"name": f"{layout}, {kind}", "layout": layout, "fault": fault}
+
+
+class Limits(_Strict):
+    """See `drill.findings.Budget`."""
+
+    max_downtime_s: float | None = Field(default=None, ge=0)
+    max_lost: int | None = Field(default=None, ge=0)
+    max_stale: int | None = Field(default=None, ge=0)
+    max_doubled: int | None = Field(default=None, ge=0)
+    max_drift_ms: float = Field(default=Budget.max_drift_ms, gt=0)
+
+
+class _Parts(BaseModel):
+    """What a document holds beside what every leg takes over from it."""
+
+    about: str = ""
+    budget: Limits
+    legs: list[dict[str, Any]] = []
+    matrix: Matrix | None = None
+
+
 class Scenario(_Strict):
     """Legs that are run one after the other, and what they may cost."""
 
@@ -136,31 +171,23 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Scenario:
 
 
 def _scenario(name: str, document: dict[str, Any], overrides: Mapping[str, Any]) -> Scenario:
-    about = document.pop("about", "")
-    budget = Budget(**{**document.pop("budget", {}), **overrides.get("budget", {})})
-    legs = document.pop("legs", None)
-    matrix = document.pop("matrix", None)
-    if matrix is not None:
-        legs = list(_product(matrix["layouts"], matrix["faults"], matrix.get("hold_s", {})))
+    parts = _Parts(**_over(document, {"budget": overrides.get("budget", {})}))
     own = {key: value for key, value in overrides.items() if key != "budget"}
+    base = {key: value for key, value in document.items() if key not in _Parts.model_fields}
     made = []
-    for leg in legs or [{}]:
-        merged = _over(_over(document, leg), own)
-        if "fault" in own and own["fault"].get("kind") != {**document, **leg}.get("fault", {}).get("kind"):
-            merged["fault"] = own["fault"]  # another kind: what was said of the first one's nodes does not hold
-        made.append(Leg(**merged))
+    for leg in list(parts.matrix.legs()) if parts.matrix else parts.legs or [{}]:
+        written = _over(base, leg)
+        if own and _kind(own) not in (None, _kind(written)):
+            written.pop("fault", None)  # another kind: what was said of the first one's nodes does not hold
+        made.append(Leg(**_over(written, own)))
     for one in made:
         _refuse_nonsense(one)
-    return Scenario(name=name, about=about, legs=tuple(made), budget=budget)
+    return Scenario(name=name, about=parts.about, legs=tuple(made), budget=Budget(**dict(parts.budget)))
 
 
-def _product(layouts: Sequence[str], faults: Sequence[str], hold_s: Mapping[str, float]) -> Iterator[dict[str, Any]]:
-    """Return every fault in every layout in which it makes sense; some are held only so long."""
-    for layout in layouts:
-        for kind in faults:
-            if layout in find_fault(kind).layouts:
-                fault = {"kind": kind, "hold_s": hold_s.get(kind)}
-                yield {"name": f"{layout}, {kind}", "layout": layout, "fault": fault}
+def _kind(document: Mapping[str, Any]) -> Any:
+    fault = document.get("fault")
+    return fault.get("kind") if isinstance(fault, dict) else None
 
 
 def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
