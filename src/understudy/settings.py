@@ -48,12 +48,18 @@ class Settings(BaseSettings):
     redis_tls_cert: str | None = Field(None, validation_alias="REDIS_TLS_CERT")
     redis_tls_key: str | None = Field(None, validation_alias="REDIS_TLS_KEY")
     redis_tls_verify: bool = Field(True, validation_alias="REDIS_TLS_VERIFY")
+    redis_entra_id: bool = Field(False, validation_alias="REDIS_ENTRA_ID")
 
     backup_dir: Path = Field(Path("backups"), validation_alias="BACKUP_DIR")
     backup_s3_uri: str | None = Field(None, validation_alias="S3_URI")
     backup_match: str | None = Field(None, validation_alias="BACKUP_MATCH")
     backup_chunk_keys: int = Field(100_000, validation_alias="BACKUP_CHUNK_KEYS", ge=1, le=10_000_000)
     backup_max_rate: float = Field(0.0, validation_alias="BACKUP_MAX_RATE", ge=0)
+
+    probe_profile: str | None = Field(None, validation_alias="PROFILE")
+    probe_port: int = Field(3000, validation_alias="PORT", ge=0, le=65535)
+    probe_health_check_interval: int = Field(30_000, validation_alias="HEALTH_CHECK_INTERVAL", ge=100, le=86_400_000)
+    probe_token: SecretStr | None = Field(None, validation_alias="PROBE_TOKEN")
 
     @field_validator("redis_nodes", mode="before")
     @classmethod

@@ -16,13 +16,27 @@ from typing import Annotated, NoReturn
 import typer
 
 from understudy import __version__
-from understudy.cli import backup, check, clean, demo, down, list, logs, restore, status, up, upload, verify  # noqa: A004
+from understudy.cli import (
+    backup,
+    check,
+    clean,
+    demo,
+    down,
+    list,  # noqa: A004
+    logs,
+    probe,
+    restore,
+    status,
+    up,
+    upload,
+    verify,
+)
 from understudy.cli.output import print_bug, print_error
 from understudy.errors import UnderstudyError
 
 _PIPE_CLOSED = 128 + signal.SIGPIPE
 
-VERBS = (demo, up, down, status, logs, clean, backup, upload, restore, list, verify, check)
+VERBS = (demo, up, down, status, logs, clean, backup, upload, restore, list, verify, check, probe)
 
 app = typer.Typer(
     name="understudy",

@@ -9,6 +9,8 @@ from understudy.settings import LOCAL_PROFILE, Settings
 from understudy.valkey.target import Address, Mode, Target, Tls
 
 LOCAL_SEED = Address("127.0.0.1", 7001)
+AZURE_PROFILES = ("DEVE", "STAG", "PROD")
+AZURE_URL = "rediss://redis-oss-policy.koreacentral.redis.azure.net:10000"
 
 
 def target_from(settings: Settings) -> Target | None:
@@ -34,6 +36,26 @@ def target_from(settings: Settings) -> Target | None:
             raise UsageError("reading REDIS_NODES", "it names no server", "Write it as host1:6379,host2:6379.")
         target = target.at(*(Address.parse(node) for node in settings.redis_nodes.split(",") if node.strip()))
     return with_credentials(target, settings)
+
+
+def azure_target_from(settings: Settings) -> Target | None:
+    """Return the Azure Managed Redis that PROFILE means, or None where it is none of `AZURE_PROFILES`.
+
+    Its URL and its mode (`oss-cluster`) are defaults, over which REDIS_URL, REDIS_NODES and REDIS_MODE go.
+
+    Raises:
+        UsageError: neither an access key nor Entra ID is set, or something cannot be read.
+    """
+    if (settings.probe_profile or "").upper() not in AZURE_PROFILES:
+        return None
+    named = settings.redis_url or settings.redis_nodes
+    target = target_from(settings) if named else with_credentials(Target.from_url(AZURE_URL), settings)
+    if target is None or (target.password is None and not settings.redis_entra_id):
+        raise UsageError(
+            f"reaching Azure Managed Redis (PROFILE={settings.probe_profile})", "there is no access key",
+            "Set REDIS_ACCESS_KEY, or REDIS_ENTRA_ID=true to sign in with Microsoft Entra ID.",
+        )  # fmt: skip
+    return target if target.mode is not Mode.AUTO else target.with_mode(Mode.OSS_CLUSTER)
 
 
 def with_credentials(target: Target, settings: Settings) -> Target:

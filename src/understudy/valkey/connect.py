@@ -24,6 +24,7 @@ import redis
 import stamina
 from redis.backoff import ExponentialBackoff
 from redis.cluster import ClusterNode, RedisCluster
+from redis.credentials import CredentialProvider
 from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
@@ -66,8 +67,16 @@ class Timeouts:
 RECOMMENDED = Timeouts()
 
 
-def connect(target: Target, timeouts: Timeouts = RECOMMENDED, *, decode_responses: bool = False) -> Client:
+def connect(
+    target: Target,
+    timeouts: Timeouts = RECOMMENDED,
+    *,
+    decode_responses: bool = False,
+    credentials: CredentialProvider | None = None,
+) -> Client:
     """Return a client; a `RedisCluster` for `oss-cluster`, else a `Redis`. Nothing is sent yet, except to a cluster.
+
+    `credentials` are asked for user and password whenever a connection is made, in place of those of the target.
 
     Raises:
         redis.RedisError: a cluster did not answer.
@@ -75,32 +84,55 @@ def connect(target: Target, timeouts: Timeouts = RECOMMENDED, *, decode_response
     """
     mode = detect_mode(target) if target.mode is Mode.AUTO else target.mode
     shared: dict[str, Any] = {
-        "username": target.username,
-        "password": target.password,
+        **_authentication(target, credentials),
         "socket_connect_timeout": timeouts.connect_timeout_s,
         "socket_timeout": timeouts.socket_timeout_s,
         "health_check_interval": timeouts.health_check_interval_s,
         "protocol": 2,
         "decode_responses": decode_responses,
-        **_tls(target),
+        **tls_keywords(target),
     }
-    retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), timeouts.retries)
+    shared["retry"] = Retry(ExponentialBackoff(cap=0.5, base=0.05), timeouts.retries)
+    return _client(target, mode, shared, {"dynamic_startup_nodes": False, "require_full_coverage": False})
+
+
+def connect_with_defaults(
+    target: Target, *, decode_responses: bool = False, credentials: CredentialProvider | None = None
+) -> Client:
+    """Return a client as redis-py makes it when only told where and who: to see what that does in a failover.
+
+    Raises:
+        redis.RedisError: a cluster did not answer.
+        UnreachableError: the mode was `auto`, and no server answered.
+    """
+    mode = detect_mode(target) if target.mode is Mode.AUTO else target.mode
+    shared = {**_authentication(target, credentials), "decode_responses": decode_responses, **tls_keywords(target)}
+    return _client(target, mode, shared, {})
+
+
+def _client(target: Target, mode: Mode, shared: dict[str, Any], for_cluster: dict[str, Any]) -> Client:
     if mode is Mode.OSS_CLUSTER:
         nodes = [ClusterNode(seed.host, seed.port) for seed in target.seeds]  # type: ignore[no-untyped-call]
-        return RedisCluster(
-            startup_nodes=nodes, dynamic_startup_nodes=False, require_full_coverage=False, retry=retry, **shared
-        )
+        return RedisCluster(startup_nodes=nodes, **for_cluster, **shared)
     if mode is Mode.SENTINEL:
-        watching = {**shared, "username": None, "password": target.sentinel_password}
+        ours = {"username": None, "password": target.sentinel_password, "credential_provider": None}
+        watching = {name: value for name, value in {**shared, **ours}.items() if name != "retry"}
         sentinels = [(seed.host, seed.port) for seed in target.seeds]
         watch = Sentinel(sentinels, sentinel_kwargs=watching)  # type: ignore[no-untyped-call]
-        found: redis.Redis = watch.master_for(target.service, db=target.db, retry=retry, **shared)  # type: ignore[no-untyped-call]
+        found: redis.Redis = watch.master_for(target.service, db=target.db, **shared)  # type: ignore[no-untyped-call]
         return found
     seed = target.seeds[0]
-    return redis.Redis(seed.host, seed.port, db=target.db, retry=retry, **shared)
+    return redis.Redis(seed.host, seed.port, db=target.db, **shared)
 
 
-def _tls(target: Target) -> dict[str, Any]:
+def _authentication(target: Target, credentials: CredentialProvider | None) -> dict[str, Any]:
+    if credentials:
+        return {"credential_provider": credentials}
+    return {"username": target.username, "password": target.password}
+
+
+def tls_keywords(target: Target) -> dict[str, Any]:
+    """Return how a target's TLS is told to redis-py (and to valkey-py)."""
     tls = target.tls
     if tls is None:
         return {}
