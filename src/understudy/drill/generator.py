@@ -27,6 +27,7 @@ _RECENT = 1000  # how many acknowledged keys a read is chosen from
 UNFINISHED = "Unfinished"  # the error of an operation that had not ended when the drill did
 _WARM_UP = 12
 _LOOK_UP_EVERY_NS = 50_000_000
+_CATCH_UP = 3
 
 Connect = Callable[[], tuple[Client, Watch]]
 
@@ -70,7 +71,8 @@ class Generator:
         self._shared: tuple[Client, Watch] | None = None
         self._random = random.Random(f"{seed}:{load.client}:{load.part}")  # noqa: S311 - which key is read, no secret
         self._acknowledged: deque[str] = deque(maxlen=_RECENT)
-        self._zero_ns = self._from_ns = 0
+        self._period_ns = 1e9 / load.rate
+        self._zero_ns = self._from_ns = self._begun_ns = 0
         self._stop_ns: int | None = None
         self._turn, self._count = threading.Lock(), threading.Lock()
         self._next = self._workers = self._spare = 0
@@ -121,10 +123,13 @@ class Generator:
         while True:
             with self._turn:
                 number = self._next
-                due_ns = self._from_ns + int((number - self._first) * 1e9 / self.load.rate)
-                if not self._wait(due_ns):
+                due_ns = self._from_ns + int((number - self._first) * self._period_ns)
+                # After this machine was late, what is overdue begins at three times the rate: all of it at once would
+                # have hundreds of threads fight for the interpreter, and make us later still.
+                if not self._wait(due_ns, self._begun_ns + self._period_ns / _CATCH_UP):
                     return
                 self._next = number + 1
+                self._begun_ns = time.monotonic_ns()
                 with self._count:
                     self._spare -= 1
                     lonely = self._spare < 1
@@ -134,11 +139,12 @@ class Generator:
             with self._count:
                 self._spare += 1
 
-    def _wait(self, due_ns: int) -> bool:
+    def _wait(self, due_ns: int, not_before_ns: float) -> bool:
+        begin_ns = max(due_ns, not_before_ns)
         while True:
             if self._stop_ns is not None and due_ns >= self._stop_ns:
                 return False
-            left_ns = due_ns - time.monotonic_ns()
+            left_ns = begin_ns - time.monotonic_ns()
             if left_ns <= 0:
                 return True
             time.sleep(min(left_ns, _LOOK_UP_EVERY_NS) / 1e9)
