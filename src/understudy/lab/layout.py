@@ -92,6 +92,13 @@ class Layout(Protocol):
             StartError: not in time, or a server died.
         """
 
+    def forget(self, gone: Sequence[LabNode], left: Sequence[LabNode], options: Options, deadline: Deadline) -> None:
+        """Have the nodes that are left forget those that ended for good. Safe to repeat.
+
+        Raises:
+            StartError: one of them still followed one of those when time was up.
+        """
+
     def seeds(self, nodes: Sequence[LabNode]) -> tuple[Address, ...]:
         """Return the addresses that a client in this layout's mode starts from."""
 

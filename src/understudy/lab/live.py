@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from understudy.errors import NotFoundError, ServerSaidError
+from understudy.errors import NotFoundError, RefusedError, ServerSaidError
 from understudy.lab import certificates, guardian, server
 from understudy.lab.deadline import Deadline
-from understudy.lab.layout import HOST, Layout, Options, of_kind
+from understudy.lab.layout import HOST, MAX_NODES, Layout, Options, of_kind
 from understudy.lab.layouts import find_layout
 from understudy.lab.layouts.cluster import knows, meet
 from understudy.lab.layouts.common import answers, linked
+from understudy.lab.ports import taken
 from understudy.lab.server import LabNode
 from understudy.lab.servers.valkey import find_binary
 from understudy.lab.talk import ask
@@ -183,13 +185,14 @@ class Lab:
         deadline = Deadline(within_s)
         data = of_kind(self.nodes, "valkey")
         last, primary = data[-1], self.node(replica_of) if replica_of else None
+        port = self._free_port(last.address.port)
         number = 1 + max(int(node.name.rpartition("-")[2]) for node in data)
         new = replace(
             last,
             name=f"node-{number}",
             role="replica" if primary else "primary",
-            address=Address(HOST, last.address.port + 1),
-            inner_port=last.inner_port + 1,
+            address=Address(HOST, port),
+            inner_port=port + last.inner_port - last.address.port,
             directory=self.directory / f"node-{number}",
             log=self.directory / "logs" / f"node-{number}.log",
             process=None,
@@ -211,6 +214,23 @@ class Lab:
             self.call(new, "REPLICAOF", primary.address.host, primary.address.port)
         deadline.until(f"waiting for {new.name} to be in sync", lambda: linked(new, password), [new])
         return new
+
+    def remove_nodes(self, *nodes: str | LabNode, within_s: float = UP_WITHIN_S) -> None:
+        """End nodes for good, all together, remove their data, and have the others forget them. Safe to repeat.
+
+        Raises:
+            StartError: one of the others still took one of them for its primary when time was up.
+        """
+        deadline = Deadline(within_s)
+        names = {self.node(node).name for node in nodes}
+        gone = [node for node in self.nodes if node.name in names]
+        left = tuple(node for node in self.nodes if node.name not in names)
+        server.stop(gone)
+        self._arrangement.forget(gone, left, self.options, deadline)
+        for node in gone:
+            shutil.rmtree(node.directory, ignore_errors=True)
+        self.nodes = left
+        self._record(self.nodes)
 
     def stop(self) -> None:
         """End every server; one that keeps its data is asked first, so that it can write everything down."""
@@ -254,6 +274,16 @@ class Lab:
         new = {node.name: node for node in started}
         self.nodes = tuple(new.get(node.name, node) for node in self.nodes)
         self._record(self.nodes)
+
+    def _free_port(self, after: int) -> int:
+        """Return a port for one more node: past the last they begin anew, for a lab may be replaced many times."""
+        used = {node.address.port for node in self.nodes}
+        first = self.options.port
+        for step in range(1, MAX_NODES):
+            port = first + (after - first + step) % MAX_NODES
+            if port not in used and not taken(port):
+                return port
+        raise RefusedError(f"adding a node to the lab {self.name}", f"it has no port left from {first} on")
 
     def _note(self, text: str) -> None:
         log = self.directory / "logs" / "lab.log"

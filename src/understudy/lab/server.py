@@ -183,7 +183,11 @@ def stop(nodes: Iterable[LabNode], gently_within_s: float = 0) -> None:
         left = guardian.await_gone(left, _ASK_AGAIN_S)
     left = guardian.kill_all(processes)
     for process in processes:
-        reap(process.pid)
+        # Its first thread may be gone, and it looks dead, while others still hold its port.
+        child = _children.get(process.pid)
+        if child is not None and process not in left:
+            child.wait()
+            del _children[process.pid]
     if left:
         pids = ", ".join(str(process.pid) for process in left)
         raise UnderstudyError(

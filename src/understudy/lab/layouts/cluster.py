@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from understudy.errors import UsageError
+from understudy.errors import ServerSaidError, UsageError
 from understudy.lab.deadline import Deadline
 from understudy.lab.layout import BLOCK, Options, check_counts, of_kind, place
 from understudy.lab.layouts.common import await_answers, await_links, front, front_argv, own_source
@@ -61,6 +61,16 @@ class Cluster:
         """Wait until every node sees the same whole cluster and replicas are in sync."""
         await_answers(nodes, options, deadline)
         await_cluster(of_kind(nodes, "valkey"), options, deadline)
+
+    def forget(self, gone: Sequence[LabNode], left: Sequence[LabNode], options: Options, deadline: Deadline) -> None:
+        """Have every node forget them, before one that has not tells the others again."""
+        data = of_kind(left, "valkey")
+        for node in data:
+            deadline.until(
+                f"having {node.name} forget {', '.join(one.name for one in gone)}",
+                lambda node=node: forget(node, gone, options.password),  # type: ignore[misc]
+                data,
+            )
 
     def seeds(self, nodes: Sequence[LabNode]) -> tuple[Address, ...]:
         """Return every data node."""
@@ -148,6 +158,22 @@ def knows(node: LabNode, other_id: str, password: str | None) -> bool:
     """Return whether a node has shaken hands with another."""
     lines = str(ask(node, password, "CLUSTER", "NODES")).splitlines()
     return any(line.startswith(other_id) and "handshake" not in line for line in lines)
+
+
+def forget(node: LabNode, gone: Collection[LabNode], password: str | None) -> bool:
+    """Have a node forget others; False while it still takes one of them for its primary. Safe to repeat."""
+    places = {str(other.address) for other in gone}
+    for line in str(ask(node, password, "CLUSTER", "NODES")).splitlines():
+        node_id, place, *_ = line.split(" ")
+        if place.partition("@")[0] in places:
+            try:
+                ask(node, password, "CLUSTER", "FORGET", node_id)
+            except ServerSaidError as error:
+                if "forget my" in error.why:
+                    return False
+                if "Unknown node" not in error.why:
+                    raise
+    return True
 
 
 def await_cluster(data: Sequence[LabNode], options: Options, deadline: Deadline) -> None:

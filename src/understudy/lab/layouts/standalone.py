@@ -72,6 +72,9 @@ class Standalone:
         await_answers(nodes, options, deadline)
         await_links(nodes, options, deadline)
 
+    def forget(self, gone: Sequence[LabNode], left: Sequence[LabNode], options: Options, deadline: Deadline) -> None:
+        """Nothing to do: a replica that is gone is not missed, and nobody is there to replace the primary."""
+
     def seeds(self, nodes: Sequence[LabNode]) -> tuple[Address, ...]:
         """Return the one address."""
         return (of_kind(nodes, "valkey")[0].address,)
