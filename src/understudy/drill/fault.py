@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from understudy.drill.interposed import Interposed
 from understudy.lab.live import Lab
 from understudy.lab.server import LabNode
 
@@ -26,7 +27,8 @@ class Scene:
     """Where a fault happens. Whatever it does, it first puts the way back on `undo`, which is run in every case.
 
     `nodes` are those that were meant, as they are at this moment. `params` are the fault's own settings.
-    `nodes_changed` is to be called whenever addresses of the lab's nodes have come or gone.
+    `nodes_changed` is to be called whenever addresses of the lab's nodes have come or gone. `relays` are those that
+    `prepare` put in front of nodes, by the node's name.
     """
 
     lab: Lab
@@ -34,6 +36,14 @@ class Scene:
     undo: ExitStack
     params: Mapping[str, Value] = field(default_factory=dict)
     nodes_changed: Callable[[], None] = _nobody_asks
+    relays: dict[str, Interposed] = field(default_factory=dict)
+
+
+class Unprepared:
+    """For faults that need nothing before the workload begins."""
+
+    def prepare(self, scene: Scene) -> None:
+        """Do nothing."""
 
 
 class Fault(Protocol):
@@ -41,6 +51,7 @@ class Fault(Protocol):
 
     `nodes` says in words which nodes are meant unless the user names some, `layouts` where it makes sense,
     `defaults` the parameters and their values. A `lasting` one holds until it is undone; others are over at once.
+    `mend` says how a fault that was left in place goes away; empty where it would go with us, or there is nothing left.
     """
 
     name: str
@@ -49,6 +60,7 @@ class Fault(Protocol):
     layouts: frozenset[str]
     defaults: Mapping[str, Value]
     lasting: bool
+    mend: str
 
     def prepare(self, scene: Scene) -> None:
         """Do what must stand before the workload begins and is no fault yet, such as a proxy in front of a node."""

@@ -1,0 +1,26 @@
+"""`kill`: a process ends without a word, as after a crash or `kill -9`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from understudy.drill.fault import Scene, Unprepared, Value
+
+
+class Kill(Unprepared):
+    """SIGKILL. The way back starts the server again, with its port, and with its data where the lab keeps it."""
+
+    name = "kill"
+    about = "kill the process (SIGKILL)"
+    nodes = "primary"
+    layouts = frozenset({"standalone", "sentinel", "cluster", "enterprise"})
+    defaults: Mapping[str, Value] = {}
+    lasting = True
+    mend = "`understudy up` with the lab's own words starts it again."
+
+    def apply(self, scene: Scene) -> str:
+        """Kill every node that was meant."""
+        for node in scene.nodes:
+            scene.undo.callback(scene.lab.start, node)
+            scene.lab.kill(node)
+        return f"killed {', '.join(node.name for node in scene.nodes)}"

@@ -1,0 +1,33 @@
+"""`pause`: a process stops and keeps its connections, as a frozen virtual machine does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from understudy.drill.fault import Scene, Unprepared, Value
+from understudy.lab.live import Lab
+from understudy.lab.server import LabNode
+
+
+class Pause(Unprepared):
+    """SIGSTOP; the way back is SIGCONT."""
+
+    name = "pause"
+    about = "stop the process without ending it (SIGSTOP): connections stay open, nothing answers"
+    nodes = "primary"
+    layouts = frozenset({"standalone", "sentinel", "cluster", "enterprise"})
+    defaults: Mapping[str, Value] = {}
+    lasting = True
+    mend = "`understudy up` with the lab's own words lets it go on."
+
+    def apply(self, scene: Scene) -> str:
+        """Pause every node that was meant."""
+        for node in scene.nodes:
+            scene.undo.callback(_resume, scene.lab, node)
+            scene.lab.pause(node)
+        return f"paused {', '.join(node.name for node in scene.nodes)}"
+
+
+def _resume(lab: Lab, node: LabNode) -> None:
+    if lab.node(node).alive:
+        lab.resume(node)
