@@ -76,7 +76,7 @@ def command(
         serve.log_to_stderr()
         reached = f"{connection.target} ({connection.mode}, {connection.kind} client)"
         print(f"Probing {reached}. Listening on {serve.url_of(listening)} Ctrl-C ends it.", file=sys.stderr)
-        serve.serve(app, listening, when_stopping=streams.stop)
+        serve.Server(app, listening, when_stopping=streams.stop).serve_until_ended()
 
 
 def _connection(settings: Settings, client: ClientName) -> Connection:

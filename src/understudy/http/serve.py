@@ -8,6 +8,7 @@ import logging
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Generator
 from types import FrameType
 
@@ -56,18 +57,6 @@ def url_of(listening: socket.socket) -> str:
     return f"http://{_shown({'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host), port)}/"  # noqa: S104 - read only
 
 
-def serve(app: ASGIApp, listening: socket.socket, *, when_stopping: Callable[[], None]) -> None:
-    """Serve until Ctrl-C or SIGTERM; `when_stopping` is called in the server's loop, to end what would go on.
-
-    A second Ctrl-C does not wait for requests under way.
-    """
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, lifespan="on", ws="none",
-        timeout_graceful_shutdown=_ENDS_WITHIN_S,
-    )  # fmt: skip
-    _Server(config, when_stopping).run(sockets=[listening])
-
-
 def log_to_stderr() -> None:
     """Write what we log to standard error, a line each, with the time."""
     handler = logging.StreamHandler(sys.stderr)
@@ -78,14 +67,33 @@ def log_to_stderr() -> None:
     ours.propagate = False
 
 
-class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, when_stopping: Callable[[], None]) -> None:
-        super().__init__(config)
+class Server(uvicorn.Server):
+    """Serves an application on a socket that listens; `when_stopping` is called in its loop, to end what would go on."""
+
+    def __init__(self, app: ASGIApp, listening: socket.socket, *, when_stopping: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, server_header=False, lifespan="on", ws="none",
+                timeout_graceful_shutdown=_ENDS_WITHIN_S,
+            )
+        )  # fmt: skip
+        self._listening = listening
         self._when_stopping = when_stopping
+
+    def serve_until_ended(self) -> None:
+        """Serve until Ctrl-C, SIGTERM or `end`. A second Ctrl-C does not wait for requests under way."""
+        self.run(sockets=[self._listening])
+
+    def end(self) -> None:
+        """End soon; from any thread."""
+        self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         """Take the signals for as long as we serve. uvicorn raises them again at the end; here they were obeyed."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         before = {one: signal.signal(one, self.handle_exit) for one in _SIGNALS}
         try:
             yield
@@ -94,10 +102,12 @@ class _Server(uvicorn.Server):
                 signal.signal(one, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn calls it so
+        """Obey a signal."""
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what would go on, then as uvicorn does."""
         self._when_stopping()
         await super().shutdown(sockets)
 

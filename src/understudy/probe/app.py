@@ -18,6 +18,7 @@ from understudy.http.stream import Streams
 from understudy.probe.connection import Connection
 from understudy.probe.health import HealthChecks
 from understudy.probe.metrics import Metrics
+from understudy.probe.page import page_route
 from understudy.probe.routes import routes
 from understudy.probe.work import Work
 
@@ -54,6 +55,7 @@ def make_app(connection: Connection, options: Options, streams: Streams) -> Fast
         description="A Valkey or Redis stack as one client sees it, right now and during a failover.",
     )  # fmt: skip
     app.include_router(routes(connection, work, checks, metrics, streams))
+    app.include_router(page_route(connection))
     answer_problems(app)
     with_problem_schema(app)
     app.add_middleware(Guard, token=options.token, loopback=options.loopback, open_paths=("/",))

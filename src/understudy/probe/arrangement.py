@@ -102,7 +102,7 @@ def _of_nodes(before: Topology, after: Topology) -> Iterator[Change]:
     old = {node.address: node for node in before.nodes}
     new = {node.address: node for node in after.nodes}
     for address in sorted(old.keys() - new.keys()):
-        yield Change("left", f"{address} is no longer part of it (it was {_article(old[address].role)})")
+        yield Change("left", f"{address} is gone from the topology (it was {_article(old[address].role)})")
     for address, node in new.items():
         was = old.get(address)
         if was is None:

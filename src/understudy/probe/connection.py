@@ -85,9 +85,11 @@ class Connection:
         """Return the error of ours for one of a client's; passwords never stand in it."""
         if isinstance(error, UnderstudyError):
             return error
-        why = self._without_secrets(str(error) or type(error).__name__)
+        why = self._without_secrets(str(error) or type(error).__name__).rstrip(".")
         if isinstance(error, AuthenticationError | NoPermissionError):
             return NotAuthorisedError(doing, why, "Check the user, the password and the user's ACL rules.")
+        if "NOPROTO" in why:
+            return ServerSaidError(doing, why, "It speaks RESP2 only: --client recommended, or protocol=2 in redis-py.")
         if isinstance(error, ResponseError) and not isinstance(error, RETRYABLE):
             return ServerSaidError(doing, why, "Look the error up in the server's log.")
         return UnreachableError(doing, why, HINT)

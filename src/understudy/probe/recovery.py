@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import asdict
 from functools import partial
 
 import anyio
-from anyio.abc import TaskGroup
-from anyio.streams.memory import MemoryObjectSendStream
 
 from understudy.drill.operation import Operation, Outcome, Part
 from understudy.errors import UnderstudyError
@@ -51,10 +51,9 @@ async def recovery(
         "keys": plan.keys, "duration_s": duration_s, "interval_s": interval_s,
     }  # fmt: skip
     done: list[Operation] = []
-    sending, receiving = anyio.create_memory_object_stream[Attempt](16)
-    async with receiving, anyio.create_task_group() as group:
-        _start(group, sending, work, tries, (began, began_trying, began_trying + duration_s, interval_s))
-        async for attempt in receiving:
+    times = (began, began_trying, began_trying + duration_s, interval_s)
+    async with aclosing(_attempts(work, tries, times)) as attempts:
+        async for attempt in attempts:
             done += attempt.operations
             if attempt.error:
                 metrics.failed(_NAMES[attempt.part].replace("-", "_"), attempt.error)
@@ -71,22 +70,36 @@ async def recovery(
     yield {"type": "verdict", "at": timestamp(), **asdict(judged)}
 
 
-def _start(
-    group: TaskGroup, sending: MemoryObjectSendStream[Attempt], work: Work, tries: Tries,
-    times: tuple[float, float, float, float],
-) -> None:  # fmt: skip
-    for part, act in ((Part.BUSY, tries.long_lived), (Part.FRESH, tries.fresh)):
-        group.start_soon(_again_and_again, sending.clone(), work, tries, part, act, times)
-    sending.close()
+async def _attempts(
+    work: Work, tries: Tries, times: tuple[float, float, float, float]
+) -> AsyncGenerator[Attempt, None]:
+    """Give the tries of both clients as they end. Plain tasks: a task group must not stay open where we yield."""
+    ended: asyncio.Queue[Attempt | None] = asyncio.Queue()
+    loops = [
+        asyncio.create_task(_again_and_again(ended, work, tries, part, act, times))
+        for part, act in ((Part.BUSY, tries.long_lived), (Part.FRESH, tries.fresh))
+    ]
+    try:
+        left = len(loops)
+        while left:
+            attempt = await ended.get()
+            if attempt is None:
+                left -= 1
+            else:
+                yield attempt
+    finally:
+        for loop in loops:
+            loop.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
 
 
 async def _again_and_again(
-    sending: MemoryObjectSendStream[Attempt], work: Work, tries: Tries, part: Part, act: Try,
+    ended: asyncio.Queue[Attempt | None], work: Work, tries: Tries, part: Part, act: Try,
     times: tuple[float, float, float, float],
 ) -> None:  # fmt: skip
     zero, began, ends, interval_s = times
     due, number = began, 0
-    async with sending:
+    try:
         while due < ends:
             await anyio.sleep(max(0.0, due - time.monotonic()))
             number += 1
@@ -95,8 +108,10 @@ async def _again_and_again(
                 attempt = await work.do("trying", partial(act, number, due_us), _TRY_WITHIN_S)
             except TooSlowError as error:
                 attempt = tries.given_up(part, number, due_us, NO_ANSWER, error.why)
-            await sending.send(attempt)
+            ended.put_nowait(attempt)
             due = next_due(began, interval_s, time.monotonic())
+    finally:
+        ended.put_nowait(None)
 
 
 def _observation(attempt: Attempt) -> Line:
