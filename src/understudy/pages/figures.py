@@ -27,6 +27,11 @@ def seconds(number: float) -> str:
     return f"{round(number) // 60} min {round(number) % 60} s"
 
 
+def precise(number: float) -> str:
+    """Return a duration given in seconds as a measurement, as `80 ms`, `3.21 s` or `2 min 5 s`."""
+    return f"{number:.2f} s" if 0.9995 <= number < 99.995 else seconds(number)
+
+
 def rate(number: float, over_s: float, unit: str) -> str:
     """Return so many units over so many seconds, as `31,000 keys/s`, to three digits: more would be noise."""
     per_s = number / max(over_s, 1e-9)

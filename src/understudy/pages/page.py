@@ -22,7 +22,7 @@ def _environment(folder: Path) -> Environment:
         loader=FileSystemLoader([folder, TEMPLATES]), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"size": figures.size, "seconds": figures.seconds}
+    environment.filters |= {"size": figures.size, "seconds": figures.seconds, "precise": figures.precise}
     environment.globals |= {
         "count": figures.count,
         "rate": figures.rate,

@@ -1,0 +1,216 @@
+"""The report of a drill: one page that a person can send on, print, and read without a network."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from understudy.drill import words
+from understudy.drill.findings import Budget, ClientFindings, DrillReport, LegFindings, LegReport
+from understudy.drill.timeline import timelines
+from understudy.pages.figures import count
+from understudy.pages.page import render
+
+TEMPLATE = Path(__file__).parent / "templates" / "report.html"
+MOST_EXAMPLES = 3
+
+SENTENCES = {
+    "passed": "Every judged client stayed within what is allowed.",
+    "failed": "Not every judged client stayed within what is allowed.",
+    "unknown": "Nothing that failed was proven, but not everything that must be known is.",
+}
+_CONSISTENCY = (
+    ("Acknowledged writes", "acknowledged"), ("of which lost", "lost"), ("Appended more than once", "doubled"),
+    ("Stale reads", "stale"), ("Writes given up or refused, with an effect", "survived"),
+    ("of which refused", "refused_survived"), ("Values that nobody wrote", "unknown_values"),
+)  # fmt: skip
+_KINDS = {
+    "lost": "lost", "doubled": "appended more than once", "stale": "stale reads",
+    "survived": "given up or refused, with an effect", "refused_survived": "refused, with an effect",
+    "unknown_values": "values that nobody wrote",
+}  # fmt: skip
+_HARMLESS = {"acknowledged", "survived"}
+_AT_THE_END = {"lost", "doubled"}
+"""Which of them can be more where not everything could be read."""
+
+
+def report_page(report: DrillReport) -> str:
+    """Return the report as one HTML page."""
+    return render(
+        TEMPLATE,
+        report=report,
+        sentence=_sentence(report),
+        when=report.when.replace("T", " ").partition(".")[0].removesuffix("Z").removesuffix("+00:00") + " UTC",
+        allowed=budget_in_words(report.budget),
+        headline=_headline(report),
+        overview=_overview(report) if len(report.legs) > 1 else None,
+        legs=[_leg(number, leg, report.judged) for number, leg in enumerate(report.legs, 1)],
+    )
+
+
+def _sentence(report: DrillReport) -> str:
+    each = Counter(leg.verdict.word for leg in report.legs)
+    counts = ", ".join(f"{each[word]} {word}" for word in ("failed", "unknown", "passed") if each[word])
+    return SENTENCES[report.verdict.word] + (f" Of {len(report.legs)} legs: {counts}." if len(report.legs) > 1 else "")
+
+
+def budget_in_words(budget: Budget) -> str:
+    """Return what is allowed, as one phrase."""
+    limits = [
+        f"{budget.max_downtime_s:g} s without a success on any shard" if budget.max_downtime_s is not None else "",
+        count(budget.max_lost, "lost write") if budget.max_lost is not None else "",
+        count(budget.max_stale, "stale read") if budget.max_stale is not None else "",
+        count(budget.max_doubled, "doubled append") if budget.max_doubled is not None else "",
+    ]
+    return ", ".join(filter(None, limits)) or "no limits; only recovery is judged"
+
+
+def _headline(report: DrillReport) -> list[tuple[str, str, str]]:
+    runs = [run for leg in report.legs for run in leg.runs]
+    judged = [one for run in runs for one in run.clients if one.name in report.judged]
+    worst = max(judged, key=lambda one: one.downtime_s or 0.0, default=None)
+    servers = [run.server_s for run in runs if run.server_s is not None]
+    lost, writes = (sum(getattr(one.consistency, name) for one in judged) for name in ("lost", "acknowledged"))
+    unread = any(not one.consistency.checked for one in judged)
+    return [
+        ("Longest outage", words.downtime(worst) if worst else words.NONE, worst.name if worst else ""),
+        ("Servers took", words.duration(max(servers, default=None)), "until the last promotion"),
+        ("Acknowledged writes lost", f"{'≥ ' if unread else ''}{lost:,}", f"of {writes:,}"),
+        ("Recovered", f"{sum(one.recovered for one in judged)} of {len(judged)}", "judged clients, all runs"),
+    ]
+
+
+def _overview(report: DrillReport) -> dict[str, Any]:
+    names = list(dict.fromkeys(one.name for leg in report.legs for one in leg.worst.clients))
+    rows = []
+    for number, leg in enumerate(report.legs, 1):
+        clients = {one.name: one for one in leg.worst.clients}
+        cells = [_in_brief(clients[name]) if name in clients else words.NONE for name in names]
+        link = Markup('<a href="#leg-{}">{}</a>').format(number, leg.worst.name)
+        rows.append((link, _word(leg.verdict.word), *cells))
+    shown = [name if name in report.judged else f"{name} (not judged)" for name in names]
+    return {"header": ("Leg", "Verdict", *shown), "rows": rows}
+
+
+def _in_brief(client: ClientFindings) -> str:
+    """Return a client's cell of the overview."""
+    said = [words.downtime(client)]
+    if client.stuck:
+        said.append("stuck")
+    elif not client.recovered:
+        said.append("not recovered")
+    if lost := client.consistency.lost:
+        said.append(f"{lost:,} lost")
+    return ", ".join(said)
+
+
+def _word(word: str) -> Markup:
+    return Markup('<span class="state {0}">{0}</span>').format(word)
+
+
+def _leg(number: int, leg: LegReport, judged: tuple[str, ...]) -> dict[str, Any]:
+    shown = leg.worst
+    return {
+        "id": f"leg-{number}",
+        "findings": shown,
+        "fault": shown.fault[:1].upper() + shown.fault[1:] or "No fault",
+        "verdict": leg.verdict,
+        "runs": len(leg.runs),
+        "header": ("", *(one.name for one in shown.clients)),
+        "clients": _side_by_side(shown.clients, judged),
+        "timelines": timelines(shown),
+        "outages": [row for one in shown.clients for row in _outage_rows(one)],
+        "latency": [row for one in shown.clients for row in _latency_rows(one)],
+        "errors": [row for one in shown.clients for row in _error_rows(one)],
+        "examples": _examples(shown),
+        "resolution": max((one.resolution_s for one in shown.clients if one.resolution_s), default=None),
+        "spreads": [
+            (one.client, one.runs, words.spread(one.downtime_s), words.spread(one.lost, whole=True), one.recovered)
+            for one in (leg.spreads if len(leg.runs) > 1 else ())
+        ],
+    }
+
+
+def _side_by_side(clients: Sequence[ClientFindings], judged: Collection[str]) -> list[tuple[object, ...]]:
+    """Return a row for every measure, with a cell for every client."""
+    worst = {one.name: words.worst_outage(one) for one in clients}
+    measures: list[tuple[str, Callable[[ClientFindings], object]]] = [
+        ("Judged", lambda one: "yes" if one.name in judged else "no, only reported"),
+        ("Downtime", words.downtime),
+        (
+            "of which the servers took",
+            lambda one: words.duration(w.promoted_s) if (w := worst[one.name]) else words.NONE,
+        ),
+        ("and the client added", lambda one: words.duration(w.client_s) if (w := worst[one.name]) else words.NONE),
+        ("Back for good", lambda one: words.back(one.busy)),
+        ("Idle connection", lambda one: _fate(words.fate(one.idle, one))),
+        ("A fresh client for each call", lambda one: _fate(words.fate(one.fresh, one))),
+        ("Errors", lambda one: f"{one.failed + one.indeterminate:,} of {count(one.operations, 'operation')}"),
+        ("of which indeterminate", lambda one: f"{one.indeterminate:,}"),
+        ("Redirections, MOVED / ASK", lambda one: f"{one.moved:,} / {one.asked:,}"),
+    ]
+    measures += [(title, partial(_data, name)) for title, name in _CONSISTENCY]
+    return [(title, *(cell(one) for one in clients)) for title, cell in measures]
+
+
+def _fate(text: str) -> str | Markup:
+    return _found(text, 1) if text in {words.STUCK, words.BROKEN} else text
+
+
+def _data(name: str, client: ClientFindings) -> str | Markup:
+    """Return what was found of one kind; what must not be stands out."""
+    number = getattr(client.consistency, name)
+    text = words.checked(client, number) if name in _AT_THE_END else f"{number:,}"
+    return text if name in _HARMLESS else _found(text, number)
+
+
+def _found(text: str, number: int) -> str | Markup:
+    return Markup('<strong class="state failed">{}</strong>').format(text) if number else text
+
+
+def _outage_rows(client: ClientFindings) -> list[tuple[str, ...]]:
+    return [
+        (
+            f"{client.name}, shard {one.shard}",
+            words.duration(one.gap_s),
+            words.moment(one.began_s),
+            words.moment(one.ended_s) if one.ended_s is not None else "never",
+            words.moment(one.sustained_s) if one.sustained_s is not None else "never",
+            words.moment(one.promoted_s),
+            words.duration(one.client_s),
+            f"{one.failed:,}",
+        )
+        for one in client.outages
+    ]
+
+
+def _latency_rows(client: ClientFindings) -> list[tuple[str, ...]]:
+    return [
+        (f"{client.name}, {phase}", f"{one.operations:,}",
+         *(words.milliseconds(number) for number in (one.p50_ms, one.p99_ms, one.p999_ms, one.max_ms)))
+        for phase, one in client.latency.items()
+    ]  # fmt: skip
+
+
+def _error_rows(client: ClientFindings) -> list[tuple[str, ...]]:
+    return [
+        (f"{client.name}: {one.error or 'without a name'}", one.outcome, f"{one.count:,}", words.moment(one.first_s),
+         words.moment(one.last_s))
+        for one in client.errors
+    ]  # fmt: skip
+
+
+def _examples(leg: LegFindings) -> list[tuple[str, list[str], int]]:
+    """Return for every client and kind of finding some examples, and how many more there are."""
+    found = []
+    for client in leg.clients:
+        for name, title in _KINDS.items():
+            if texts := client.consistency.examples.get(name):
+                more = getattr(client.consistency, name) - MOST_EXAMPLES
+                found.append((f"{client.name}: {title}", list(texts[:MOST_EXAMPLES]), more))
+    return found

@@ -1,0 +1,219 @@
+"""What happened when: counts and latency over time with the events that explain them, as HTML with inline SVG.
+
+One chart for each that is looked at; charts with the same axis and scales stand below each other and compare. Text is
+HTML and keeps its size on a narrow screen. Nothing is told by colour alone: failures are hatched, marks are numbered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from understudy.pages.panels import HEIGHT, WIDTH, Layer, LogScale, Tick, line, stack
+
+_TITLE = 20
+_GAP = 10
+_LANE = 30
+_NEAR_PERCENT = 3.5
+_LINE_SWATCH = Markup('<path class="{}" d="M0 7H14"/>')
+_AREA_SWATCH = Markup('<rect class="{}" width="14" height="14"/>')
+_STEPS_S = tuple(step * 10.0**power for power in range(-2, 6) for step in (1, 2, 5))
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """`count` buckets of `bucket_s`, the first from `from_s`. `signed`: times are before and after a moment, 0."""
+
+    from_s: float
+    bucket_s: float
+    count: int
+    signed: bool = True
+
+    @property
+    def to_s(self) -> float:
+        """Return where the last bucket ends."""
+        return self.from_s + self.bucket_s * self.count
+
+    def percent(self, at_s: float) -> float:
+        """Return where a moment is from left to right, within the chart."""
+        return min(100.0, max(0.0, 100 * (at_s - self.from_s) / (self.to_s - self.from_s)))
+
+    def text(self, at_s: float, digits: int = 2) -> str:
+        """Return a moment in words."""
+        return f"{at_s:+.{digits}f} s" if self.signed and round(at_s, digits) else f"{abs(at_s):.{digits}f} s"
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Return at most eight round moments and their labels."""
+        length = self.to_s - self.from_s
+        step = next((step for step in _STEPS_S if length / step <= 8), length)
+        first = int(self.from_s // step) + (self.from_s % step > 0)
+        digits = 0 if step >= 1 else 1 if step >= 0.1 else 2
+        moments = [number * step for number in range(first, int(self.to_s // step) + 1)]
+        return [(self.percent(at_s), self.text(at_s, digits)) for at_s in moments]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened at a moment; `style` is the CSS class of its line, `text` says what it was."""
+
+    at_s: float
+    style: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Span:
+    """From when to when, the CSS class that shows it, and what it was."""
+
+    from_s: float
+    to_s: float
+    style: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A row of spans below the panels, with a label above it."""
+
+    label: str
+    spans: Sequence[Span]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Everything about one that is looked at. `shades` reach over the whole height. `tips` has a text a bucket."""
+
+    caption: str
+    counts: Sequence[Layer]
+    latency: Sequence[Layer]
+    lanes: Sequence[Lane] = ()
+    shades: Sequence[Span] = ()
+    tips: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What the upper edge of counts is, in operations of a bucket, and the powers of ten of latency, in ms."""
+
+    most: float
+    latency: LogScale
+
+    @classmethod
+    def of(cls, charts: Sequence[Chart]) -> Scales:
+        """Return the scales that have room for all of several charts."""
+        totals = [
+            sum(value or 0 for value in bucket)
+            for chart in charts
+            for bucket in zip(*(layer.values for layer in chart.counts), strict=True)
+        ]
+        latency = [value for chart in charts for layer in chart.latency for value in layer.values if value is not None]
+        return cls(max(totals, default=0) or 1, LogScale.of(latency))
+
+
+def timeseries(chart: Chart, axis: TimeAxis, scales: Scales, events: Sequence[Event]) -> Markup:
+    """Return the chart of one; captions, labels and texts are escaped."""
+    counts_px = _TITLE + HEIGHT
+    latency_px = counts_px + _GAP + _TITLE + HEIGHT
+    lanes_px = latency_px + _GAP
+    height = lanes_px + _LANE * len(chart.lanes)
+    per_s = scales.most / axis.bucket_s
+    drawing = Markup().join(_span(span, axis, 0, height) for span in chart.shades)
+    drawing += Markup().join(_rule(bottom - HEIGHT * tick.up) for bottom, tick in _ticks(counts_px, latency_px, scales))
+    drawing += stack(chart.counts, scales.most, counts_px)
+    for layer in chart.latency:
+        drawing += line(layer, scales.latency, latency_px)
+    labels = _label("title", 0, "Operations a second")
+    labels += _label("title", counts_px + _GAP, "Latency")
+    for number, lane in enumerate(chart.lanes):
+        top = lanes_px + _LANE * number
+        labels += _label("title", top, lane.label)
+        drawing += _rule(top + _LANE - 1)
+        drawing += Markup().join(_span(span, axis, top + _TITLE, _LANE - _TITLE - 2) for span in lane.spans)
+    drawing += Markup().join(_tip(number, text, axis, lanes_px) for number, text in enumerate(chart.tips))
+    drawing += Markup().join(_event(event, axis, height) for event in events)
+    scale = Markup().join(
+        Markup('<span style="top:{:.0f}px">{}</span>').format(bottom - HEIGHT * tick.up, tick.text)
+        for bottom, tick in _ticks(counts_px, latency_px, scales, per_s)
+    )
+    return Markup(
+        '<figure class="chart times"><figcaption>{}</figcaption><div class="plot" style="height:{}px">'
+        '<div class="scale" aria-hidden="true">{}</div><div class="area">'
+        '<div class="numbers" aria-hidden="true">{}</div>'
+        '<svg viewBox="0 0 {} {}" preserveAspectRatio="none" role="img" aria-label="{}">{}</svg>{}'
+        '<div class="moments" aria-hidden="true">{}</div></div></div></figure>'
+    ).format(
+        chart.caption, height, scale, _numbers(events, axis), WIDTH, height, chart.caption, drawing, labels,
+        Markup().join(Markup('<span style="left:{:.2f}%">{}</span>').format(*tick) for tick in axis.ticks()),
+    )  # fmt: skip
+
+
+def legend(layers: Sequence[tuple[str, str]], events: Sequence[Event], axis: TimeAxis) -> Markup:
+    """Return what the styles of layers mean (rows of style and name), and each numbered event with its moment."""
+    shapes = Markup().join(
+        Markup('<li><svg class="swatch" viewBox="0 0 14 14" aria-hidden="true">{}</svg>{}</li>').format(
+            (_LINE_SWATCH if style.startswith("line") else _AREA_SWATCH).format(style), name
+        )
+        for style, name in layers
+    )
+    rows = Markup().join(
+        Markup(
+            '<li><svg class="swatch" viewBox="0 0 14 14" aria-hidden="true"><path class="event {}" d="M7 0V14"/></svg>'
+            '<span class="at">{}</span>{}</li>'
+        ).format(event.style, axis.text(event.at_s), event.text)
+        for event in events
+    )
+    return Markup('<ul class="legend shapes">{}</ul>').format(shapes) + (
+        Markup('<ol class="events">{}</ol>').format(rows) if events else Markup()
+    )
+
+
+def _ticks(counts_px: float, latency_px: float, scales: Scales, per_s: float = 0) -> list[tuple[float, Tick]]:
+    counts = [Tick(0, "0"), Tick(1, f"{per_s:,.0f}/s")]
+    return [*((counts_px, tick) for tick in counts), *((latency_px, tick) for tick in scales.latency.ticks_ms())]
+
+
+def _rule(at_px: float) -> Markup:
+    return Markup('<path class="rule" d="M0 {:.4g}H{}"/>').format(at_px, WIDTH)
+
+
+def _label(style: str, top_px: float, text: str) -> Markup:
+    return Markup('<span class="{}" style="top:{:.0f}px">{}</span>').format(style, top_px, text)
+
+
+def _span(span: Span, axis: TimeAxis, top_px: float, height_px: float) -> Markup:
+    left = axis.percent(span.from_s) * WIDTH / 100
+    width = max(2.0, axis.percent(span.to_s) * WIDTH / 100 - left)
+    return Markup('<rect class="{}" x="{:.4g}" y="{}" width="{:.4g}" height="{}"><title>{}</title></rect>').format(
+        span.style, min(left, WIDTH - 2), top_px, width, height_px, span.text
+    )
+
+
+def _event(event: Event, axis: TimeAxis, height: float) -> Markup:
+    at = axis.percent(event.at_s) * WIDTH / 100
+    return Markup('<path class="event {}" d="M{:.4g} 0V{}"><title>{}: {}</title></path>').format(
+        event.style, at, height, axis.text(event.at_s), event.text
+    )
+
+
+def _tip(number: int, text: str, axis: TimeAxis, height: float) -> Markup:
+    width = WIDTH / axis.count
+    return Markup('<rect class="tip" x="{:.4g}" width="{:.4g}" height="{}"><title>{}</title></rect>').format(
+        number * width, width, height, text
+    )
+
+
+def _numbers(events: Sequence[Event], axis: TimeAxis) -> Markup:
+    """Return the numbers of events above their lines; those too near to tell apart share a label."""
+    groups: list[tuple[float, int, int]] = []
+    for number, event in enumerate(events, 1):
+        at = axis.percent(event.at_s)
+        if groups and at - groups[-1][0] < _NEAR_PERCENT:
+            groups[-1] = (groups[-1][0], groups[-1][1], number)
+        else:
+            groups.append((at, number, number))
+    return Markup().join(
+        Markup('<span style="left:{:.2f}%">{}</span>').format(at, f"{first}" if first == last else f"{first}–{last}")
+        for at, first, last in groups
+    )
