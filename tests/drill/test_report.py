@@ -57,11 +57,11 @@ def test_clients_stand_side_by_side_in_plain_words(single: str) -> None:
     text = text_of(single)
     for said in (
         "Downtime 2.65 s 9.43 s",
-        "of which the servers took 2.43 s 2.43 s",
+        "Servers took to promote 2.43 s 2.43 s",
         "Idle connection always worked stuck until restart",
         "A fresh client for each call works since +2.50 s works since +2.50 s",
         "Redirections, MOVED / ASK 8 / 0 8 / 0",
-        "of which lost 0 0",
+        "Acknowledged writes lost 0 0",
     ):
         assert said in text
 
@@ -148,7 +148,9 @@ def test_a_drill_in_which_nothing_happened_has_a_page() -> None:
 def test_what_could_not_be_read_is_not_called_zero() -> None:
     found = measured()
     unread = tuple(replace(one, consistency=replace(one.consistency, checked=False)) for one in found.clients)
-    assert "of which lost not known not known" in text_of(report_page(report(leg([replace(found, clients=unread)]))))
+    assert "Acknowledged writes lost not known not known" in text_of(
+        report_page(report(leg([replace(found, clients=unread)])))
+    )
 
 
 def test_what_is_allowed_is_said_in_words() -> None:

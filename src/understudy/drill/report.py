@@ -25,9 +25,10 @@ SENTENCES = {
     "unknown": "Nothing that failed was proven, but not everything that must be known is.",
 }
 _CONSISTENCY = (
-    ("Acknowledged writes", "acknowledged"), ("of which lost", "lost"), ("Appended more than once", "doubled"),
-    ("Stale reads", "stale"), ("Writes given up or refused, with an effect", "survived"),
-    ("of which refused", "refused_survived"), ("Values that nobody wrote", "unknown_values"),
+    ("Acknowledged writes", "acknowledged"), ("Acknowledged writes lost", "lost"),
+    ("Appends there more than once", "doubled"), ("Stale reads", "stale"),
+    ("Unacknowledged writes with an effect", "survived"),
+    ("Refused writes with an effect", "refused_survived"), ("Values that nobody wrote", "unknown_values"),
 )  # fmt: skip
 _KINDS = {
     "lost": "lost", "doubled": "appended more than once", "stale": "stale reads",
@@ -143,15 +144,15 @@ def _side_by_side(clients: Sequence[ClientFindings], judged: Collection[str]) ->
         ("Judged", lambda one: "yes" if one.name in judged else "no, only reported"),
         ("Downtime", words.downtime),
         (
-            "of which the servers took",
+            "Servers took to promote",
             lambda one: words.duration(w.promoted_s) if (w := worst[one.name]) else words.NONE,
         ),
-        ("and the client added", lambda one: words.duration(w.client_s) if (w := worst[one.name]) else words.NONE),
+        ("Client added to that", lambda one: words.duration(w.client_s) if (w := worst[one.name]) else words.NONE),
         ("Back for good", lambda one: words.back(one.busy)),
         ("Idle connection", lambda one: _fate(words.fate(one.idle, one))),
         ("A fresh client for each call", lambda one: _fate(words.fate(one.fresh, one))),
         ("Errors", lambda one: f"{one.failed + one.indeterminate:,} of {count(one.operations, 'operation')}"),
-        ("of which indeterminate", lambda one: f"{one.indeterminate:,}"),
+        ("Indeterminate errors", lambda one: f"{one.indeterminate:,}"),
         ("Redirections, MOVED / ASK", lambda one: f"{one.moved:,} / {one.asked:,}"),
     ]
     measures += [(title, partial(_data, name)) for title, name in _CONSISTENCY]
