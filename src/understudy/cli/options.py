@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -91,6 +92,20 @@ def needed_remote(settings: Settings) -> Repository:
 def chosen(names: list[ComponentName] | None, *components: Component) -> list[Component]:
     """Return the components that were named; all of them where none was."""
     return [component for component in components if not names or component.name in names]
+
+
+def duration_s(text: str) -> float:
+    """Return the seconds of `500ms`, `10s`, `2m` or `1h`; a number alone is seconds.
+
+    Raises:
+        UsageError: it is no duration.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", text.strip())
+    if not found:
+        raise UsageError(
+            f"reading the duration {text!r}", "it is not a number and a unit", "For example 500ms, 10s, 2m."
+        )
+    return float(found[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[found[2] or "s"]
 
 
 def count(number: int, unit: str) -> str:

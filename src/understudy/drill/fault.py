@@ -51,7 +51,8 @@ class Fault(Protocol):
 
     `nodes` says in words which nodes are meant unless the user names some, `layouts` where it makes sense,
     `defaults` the parameters and their values. A `lasting` one holds until it is undone; others are over at once.
-    `mend` says how a fault that was left in place goes away; empty where it would go with us, or there is nothing left.
+    `mend` says how a fault that was left in place goes away; empty where it would go with us, or there is
+    nothing left; `{layout}` and `{lab}` in it are the lab's.
     """
 
     name: str

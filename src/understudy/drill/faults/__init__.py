@@ -63,7 +63,7 @@ def params_for(fault: Fault, given: Iterable[str] = ()) -> dict[str, Value]:
     for text in given:
         name, sign, value = text.partition("=")
         if name not in fault.defaults or not sign:
-            known = ", ".join(f"{key}={_written(value)}" for key, value in fault.defaults.items())
+            known = ", ".join(f"{key}={written(value)}" for key, value in fault.defaults.items())
             raise UsageError(
                 f"setting {text!r} of the fault {fault.name}",
                 "it has no such parameter" if sign else "it is not name=value",
@@ -85,9 +85,10 @@ def _read(fault: Fault, name: str, text: str) -> Value:
     except (KeyError, ValueError):
         kind = {bool: "true or false", int: "a whole number, 0 or more", float: "a number, 0 or more"}[type(default)]
         raise UsageError(
-            f"setting {name} of the fault {fault.name}", f"{text!r} is not {kind}", f"{name}={_written(default)}"
+            f"setting {name} of the fault {fault.name}", f"{text!r} is not {kind}", f"{name}={written(default)}"
         ) from None
 
 
-def _written(value: Value) -> str:
+def written(value: Value) -> str:
+    """Return a value as it is typed."""
     return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)

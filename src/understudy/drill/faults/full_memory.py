@@ -22,7 +22,7 @@ class FullMemory(Unprepared):
     layouts = frozenset({"standalone", "sentinel", "cluster", "enterprise"})
     defaults: Mapping[str, Value] = {"room_kb": 0}
     lasting = True
-    mend = "CONFIG SET maxmemory 0 on each of them, or `understudy down` and `up`."
+    mend = "CONFIG SET maxmemory 0 on each of them, or `understudy down --name {lab}` and `up`."
 
     def apply(self, scene: Scene) -> str:
         """Lower the limit of every node that was meant."""

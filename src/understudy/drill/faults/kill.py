@@ -16,7 +16,7 @@ class Kill(Unprepared):
     layouts = frozenset({"standalone", "sentinel", "cluster", "enterprise"})
     defaults: Mapping[str, Value] = {}
     lasting = True
-    mend = "`understudy up` with the lab's own words starts it again."
+    mend = "`understudy up {layout} --name {lab}`, with the options the lab was started with, starts it again."
 
     def apply(self, scene: Scene) -> str:
         """Kill every node that was meant."""

@@ -18,7 +18,7 @@ class Pause(Unprepared):
     layouts = frozenset({"standalone", "sentinel", "cluster", "enterprise"})
     defaults: Mapping[str, Value] = {}
     lasting = True
-    mend = "`understudy up` with the lab's own words lets it go on."
+    mend = "`understudy up {layout} --name {lab}`, with the options the lab was started with, lets it go on."
 
     def apply(self, scene: Scene) -> str:
         """Pause every node that was meant."""
