@@ -114,6 +114,16 @@ def test_an_answer_that_came_late_ends_the_outage_when_it_came() -> None:
     assert outage.ended_s == outage.sustained_s == pytest.approx(4.0)
 
 
+def test_a_gap_by_chance_is_nothing_to_get_over() -> None:
+    operations = [at(due_ms, took_ms=32 if due_ms == 17_000 else 2) for due_ms in range(0, 20_000, 10)]
+    operations = [one for one in operations if not 17_000 < one.due_us / MS < 17_040]
+    found = of(operations, FAULT)
+    (outage,) = found.outages
+    assert outage.gap_s == pytest.approx(0.04)
+    assert outage.sustained_s == pytest.approx(0.002)
+    assert found.latency["after"].operations == 996
+
+
 def test_each_shard_has_its_own_outage_and_the_longest_is_the_clients_downtime() -> None:
     found = of([*failover(shard=2), *every(20, 0, 20_000, shard=0)], FAULT)
     assert [one.shard for one in found.outages] == [0, 2]

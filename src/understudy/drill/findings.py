@@ -34,7 +34,8 @@ class Outage:
     `gap_s` then lasts until the drill ended, and what was still pending then.
 
     `sustained_s` is when the shard was well again for good: the outage was over, and the first operation due after
-    the last failure had succeeded. None where the outage did not end, or the last operation due failed.
+    the last failure had succeeded. None where the outage did not end, or the last operation due failed. A gap of no
+    more than five times the usual time between two successes is chance, and nothing that the shard had to get over.
     `promoted_s` is when a server of this shard was first seen as a new primary, at or after the fault; `client_s` is
     what the client needed after that, where the promotion lies within the outage. `failed` counts what did not
     succeed and ended at or after the fault.

@@ -19,6 +19,9 @@ from understudy.drill.operation import Operation, Outcome
 FINAL_US = 1_000_000
 """The last second: what succeeds in it has recovered."""
 
+NOTEWORTHY = 5
+"""So many times the usual time between two successes is a gap that is more than chance."""
+
 _by_due = attrgetter("due_us")
 
 
@@ -52,6 +55,10 @@ def _outage(history: History, shard: int, operations: Sequence[Operation]) -> Ou
     if not successes or (any(one.ended_us > last_us for one in bad) and end_us - last_us > (ended_us or 0) - began_us):
         began_us, ended_us = last_us, None
     gap_us = (end_us if ended_us is None else ended_us) - began_us
+    usual_us = _spacing(successes, history.fault_us)
+    well_us = ended_us
+    if ended_us is not None and usual_us is not None and gap_us <= NOTEWORTHY * usual_us:
+        well_us = next((at_us for at_us in successes if at_us >= fault_us), ended_us)
     promoted_us = promotion(history.events, shard, fault_us)
     needed_us = None
     if ended_us is not None and promoted_us is not None and began_us <= promoted_us <= ended_us:
@@ -61,7 +68,7 @@ def _outage(history: History, shard: int, operations: Sequence[Operation]) -> Ou
         gap_s=gap_us / 1e6,
         began_s=(began_us - fault_us) / 1e6,
         ended_s=_since(fault_us, ended_us),
-        sustained_s=_since(fault_us, _sustained(operations, bad, ended_us)),
+        sustained_s=_since(fault_us, _sustained(operations, bad, well_us)),
         promoted_s=_since(fault_us, promoted_us),
         client_s=None if needed_us is None else needed_us / 1e6,
         failed=len(bad),
@@ -74,14 +81,20 @@ def _longest_gap(successes: Sequence[int], first_due_us: int, fault_us: int) -> 
     return max(gaps, key=lambda gap: gap[1] - gap[0], default=(first_due_us, first_due_us))
 
 
-def _sustained(operations: Sequence[Operation], bad: Sequence[Operation], ended_us: int | None) -> int | None:
+def _spacing(successes: Sequence[int], before_us: int | None) -> float | None:
+    """Return the usual time between two successes, before a moment if there is one; None where there were no two."""
+    counted = [at_us for at_us in successes if before_us is None or at_us < before_us]
+    return median(b - a for a, b in pairwise(counted)) if len(counted) > 1 else None
+
+
+def _sustained(operations: Sequence[Operation], bad: Sequence[Operation], well_us: int | None) -> int | None:
     """Return the first success due after the last failure, or the end of the outage where that is later."""
-    if ended_us is None or operations[-1].outcome is not Outcome.OK:
+    if well_us is None or operations[-1].outcome is not Outcome.OK:
         return None
     last_bad_us = max((one.due_us for one in bad), default=None)
     if last_bad_us is None:
-        return ended_us
-    return max(ended_us, next((one.ended_us for one in operations if one.due_us > last_bad_us), ended_us))
+        return well_us
+    return max(well_us, next((one.ended_us for one in operations if one.due_us > last_bad_us), well_us))
 
 
 def promotion(events: Iterable[Event], shard: int, since_us: int) -> int | None:
@@ -95,15 +108,11 @@ def resolution_s(history: History, busy: Iterable[Operation]) -> float | None:
 
     No outage can be seen that is shorter, and every one is measured that much too long at most.
     """
-    fault_us = history.fault_us
-    spacings: list[float] = []
-    for operations in by_shard(busy).values():
-        ended = sorted(
-            one.ended_us
-            for one in operations
-            if one.outcome is Outcome.OK and (fault_us is None or one.ended_us < fault_us)
-        )
-        spacings += [median(b - a for a, b in pairwise(ended))] if len(ended) > 1 else []
+    shards = [
+        _spacing(sorted(one.ended_us for one in operations if one.outcome is Outcome.OK), history.fault_us)
+        for operations in by_shard(busy).values()
+    ]
+    spacings = [spacing for spacing in shards if spacing is not None]
     return max(spacings) / 1e6 if spacings else None
 
 

@@ -148,7 +148,7 @@ def _side_by_side(clients: Sequence[ClientFindings], judged: Collection[str]) ->
             lambda one: words.duration(w.promoted_s) if (w := worst[one.name]) else words.NONE,
         ),
         ("Client added to that", lambda one: words.duration(w.client_s) if (w := worst[one.name]) else words.NONE),
-        ("Back for good", lambda one: words.back(one.busy)),
+        ("All shards well again for good", words.back),
         ("Idle connection", lambda one: _fate(words.fate(one.idle, one))),
         ("A fresh client for each call", lambda one: _fate(words.fate(one.fresh, one))),
         ("Errors", lambda one: f"{one.failed + one.indeterminate:,} of {count(one.operations, 'operation')}"),

@@ -52,7 +52,7 @@ def _row(leg: LegReport, client: ClientFindings, judged: bool) -> tuple[str, ...
         words.downtime(client),
         words.duration(worst.promoted_s if worst else None),
         words.duration(worst.client_s if worst else None),
-        words.back(client.busy),
+        words.back(client),
         words.checked(client, client.consistency.lost),
         words.checked(client, client.consistency.doubled),
         f"{client.consistency.stale:,}",

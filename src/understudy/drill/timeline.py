@@ -7,13 +7,12 @@ from collections.abc import Iterable, Sequence
 from markupsafe import Markup
 
 from understudy.drill.findings import ClientFindings, LegFindings, Mark, Series, Ticks
+from understudy.drill.outage import NOTEWORTHY
 from understudy.drill.words import duration, milliseconds, moment
 from understudy.pages.panels import Layer
 from understudy.pages.timeseries import Chart, Event, Lane, Scales, Span, TimeAxis, legend, timeseries
 
 MOST_ERRORS = 4
-NOTEWORTHY = 5
-"""An outage is shaded where it is so many times the usual time between two successes."""
 
 LEGEND = (
     ("fill-ok", "succeeded"), ("fill-failed", "refused or not sent"), ("fill-indeterminate", "indeterminate"),

@@ -41,13 +41,14 @@ def downtime(client: ClientFindings) -> str:
     return f"{precise(worst.gap_s)}{'' if worst.ended_s is not None else ', to the end'}"
 
 
-def back(life: Life | None) -> str:
-    """Return when a connection was back for good."""
-    if life is None or not life.tried:
+def back(client: ClientFindings) -> str:
+    """Return when all shards were well again for good."""
+    if not client.outages:
         return NONE
-    if not life.recovered:
+    if not client.busy.recovered:
         return "never"
-    return "failed last" if life.back_s is None else moment(life.back_s)
+    well = [one.sustained_s for one in client.outages if one.sustained_s is not None]
+    return moment(max(well)) if len(well) == len(client.outages) else "failed last"
 
 
 def fate(life: Life | None, client: ClientFindings) -> str:
