@@ -126,6 +126,28 @@ def test_a_line_of_another_shape_is_told_or_harmless(tmp_path: Path, line: tuple
     read_or_refused(tmp_path / "odd", gzip.compress(orjson.dumps(line)))
 
 
+def test_a_file_that_lacks_a_whole_part_is_damaged(tmp_path: Path) -> None:
+    parts = [tmp_path / "one", tmp_path / "two"]
+    for part in parts:
+        part.write_bytes(gzip.compress(b"".join(map(operation_line, sample().operations))))
+    write(tmp_path / "history", sample(), parts)
+    written = (tmp_path / "history").read_bytes()
+    starts = [at for at in range(len(written)) if written[at : at + 3] == b"\x1f\x8b\x08"]
+    assert len(starts) >= 4
+    for start in starts:
+        assert read_or_refused(tmp_path / "short", written[:start]) is None
+
+
+@pytest.mark.parametrize("missing", ["final", "clients", "ended_us", "shards", "zero"])
+def test_a_header_that_lacks_something_is_damaged(tmp_path: Path, missing: str) -> None:
+    import orjson
+
+    header = {**sample().header, "version": 1, "final": False}
+    del header[missing]
+    lines = orjson.dumps(["drill", header]) + b'\n["end"]\n'
+    assert read_or_refused(tmp_path / "lacking", gzip.compress(lines)) is None
+
+
 def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "newer").write_bytes(gzip.compress(b'["drill", {"version": 2, "final": false}]\n'))
     with pytest.raises(IntegrityError, match="version is 2"):

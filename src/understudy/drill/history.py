@@ -7,6 +7,7 @@ one after the other, as gzip allows:
     ["op", client, part, kind, key, value, shard, due_us, begun_us, ended_us, outcome, error, moved, asked, attempts]
     ["event", at_us, kind, node, shard, text]
     ["final", key, value]             the value of a string, the list of a list, null where nothing was there
+    ["end"]                           the last line: without it a whole member can be missing
 
 Without any "final" line, and with `"final": false` in a last "drill" line, nobody read what was there.
 """
@@ -26,6 +27,8 @@ from understudy.drill.operation import Kind, Operation, Outcome, Part
 from understudy.errors import IntegrityError, NotFoundError
 
 VERSION = 1
+_END = ["end"]
+_NEEDED = {"zero", "ended_us", "shards", "clients", "final"}
 Final = dict[str, str | list[str] | None]
 
 
@@ -99,6 +102,7 @@ def write(path: Path, history: History, parts: Iterable[Path] = ()) -> None:
                     packed.writelines(map(operation_line, history.operations))
             for part in parts:
                 file.write(part.read_bytes())
+            file.write(gzip.compress(orjson.dumps(_END, option=orjson.OPT_APPEND_NEWLINE), mtime=0))
         temporary.rename(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -113,10 +117,14 @@ def read(path: Path) -> History:
     """
     history = History({})
     final: Final = {}
+    ended = False
     try:
         with gzip.open(path) as lines:
             for line in lines:
-                _take(history, final, orjson.loads(line))
+                words = orjson.loads(line)
+                ended = words == _END
+                if not ended:
+                    _take(history, final, words)
     except FileNotFoundError as error:
         raise NotFoundError(f"reading the history {path}", "there is no such file") from error
     except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, IndexError) as error:
@@ -125,6 +133,8 @@ def read(path: Path) -> History:
         raise IntegrityError(
             f"reading the history {path}", f"its version is {history.header.get('version')}, and {VERSION} is known"
         )
+    if not ended or _NEEDED - history.header.keys():
+        raise IntegrityError(f"reading the history {path}", "it breaks off, or its header is not complete")
     if history.header["final"]:
         history.final = final
     return history
