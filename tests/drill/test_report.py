@@ -8,8 +8,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from reports import leg, matrix, measured, report
+from reports import failover, leg, matrix, measured, report
 from understudy.drill.findings import Budget, DrillReport
+from understudy.drill.history import Event
+from understudy.drill.measure import measure
 from understudy.drill.report import budget_in_words, report_page
 
 HOSTILE = "<script>alert(1)</script>\"&'"
@@ -81,6 +83,15 @@ def test_each_client_has_a_timeline_with_the_same_marks(single: str) -> None:
         assert single.count(f'<path class="event {style}" d="M') == 2 + 1  # and once in the legend
     assert "promoted: node-4 is a primary now" in text_of(single)
     assert single.count('class="shade-outage"') == 2 + 1
+
+
+def test_what_happened_to_the_servers_after_the_last_operation_does_not_stretch_the_timelines() -> None:
+    judged = failover()
+    judged.events.append(Event(500_000_000, "back", "node-2", 1, "node-2 answers at last"))
+    found = measure(judged, name="cluster", layout="cluster", fault="kill")
+    page = report_page(report(leg([found])))
+    assert ">+20 s<" in page
+    assert "answers at last" not in page
 
 
 def test_several_legs_are_told_apart_at_a_glance_with_links(many: str) -> None:

@@ -28,12 +28,11 @@ class Axis:
 
     @classmethod
     def of(cls, history: History) -> Axis:
-        """Return the axis that has room for every operation and event of a history."""
+        """Return the axis that has room for every operation of a history, and for its fault."""
         origin = origin_us(history)
         first = min((one.due_us for one in history.operations), default=0)
         last = max((one.ended_us for one in history.operations), default=0)
-        events = [one.at_us for one in history.events]
-        first, last = min(first, origin, *events), max(last, origin, history.ended_us, *events)
+        first, last = min(first, origin), max(last, origin, history.ended_us)
         for bucket in STEPS_US:
             before, after = ceil((origin - first) / bucket), (last - origin) // bucket + 1
             if before + after <= MOST_BUCKETS:

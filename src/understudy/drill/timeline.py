@@ -29,7 +29,9 @@ def timelines(leg: LegFindings) -> Markup:
     clients = {one.name: one for one in leg.clients}
     charts = [_chart(one, clients[one.client], axis) for one in leg.series]
     scales = Scales.of(charts)
-    events = [Event(mark.at_s, mark.kind, _told(mark)) for mark in leg.marks]
+    # The servers are watched until they are whole again, which can be long after the last operation.
+    seen = [mark for mark in leg.marks if axis.from_s <= mark.at_s <= axis.to_s]
+    events = [Event(mark.at_s, mark.kind, _told(mark)) for mark in seen]
     drawn = Markup().join(timeseries(chart, axis, scales, events) for chart in charts)
     return drawn + legend(LEGEND, events, axis)
 
