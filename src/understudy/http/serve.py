@@ -68,7 +68,7 @@ def log_to_stderr() -> None:
 
 
 class Server(uvicorn.Server):
-    """Serves an application on a socket that listens; `when_stopping` is called in its loop, to end what would go on."""
+    """Serves an application on a listening socket; `when_stopping` is called in its loop, to end what would go on."""
 
     def __init__(self, app: ASGIApp, listening: socket.socket, *, when_stopping: Callable[[], None]) -> None:
         super().__init__(

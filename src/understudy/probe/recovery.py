@@ -87,6 +87,8 @@ async def _attempts(
                 left -= 1
             else:
                 yield attempt
+        for loop in loops:
+            await loop
     finally:
         for loop in loops:
             loop.cancel()
