@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 
 from understudy.drill.fault import Scene, Value
 from understudy.drill.interposed import Interposed, interpose
+from understudy.errors import RefusedError
+from understudy.lab.servers.valkey import find_binary
 
 _EVERYTHING, _NOTHING = -2, -1  # what the filter of cluster packets drops
+_FILTERS_ALL = (9,)  # older ones drop packets of one type only, and say OK to this one
 _WRONG = "understudy-cut-off"
 
 
@@ -27,7 +30,16 @@ class Partition:
     mend = ""
 
     def prepare(self, scene: Scene) -> None:
-        """Put a relay in front of each node."""
+        """Put a relay in front of each node.
+
+        Raises:
+            RefusedError: the server's filter cannot drop every cluster packet.
+        """
+        binary = find_binary(scene.lab.options.server)
+        if scene.lab.layout != "sentinel" and not (binary.name == "valkey" and binary.version >= _FILTERS_ALL):
+            raise RefusedError(
+                "cutting nodes off", f"{binary} cannot be cut off the cluster bus", "Use Valkey 9, or a sentinel lab."
+            )
         for node in scene.nodes:
             scene.relays[node.name] = interpose(scene.lab, node, scene.undo)
 
