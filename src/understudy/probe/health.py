@@ -13,6 +13,7 @@ import anyio
 
 from understudy.errors import UnderstudyError
 from understudy.http.problem import TooSlowError
+from understudy.pages.figures import count
 from understudy.probe.arrangement import changes, look
 from understudy.probe.clock import timestamp
 from understudy.probe.connection import Connection
@@ -135,4 +136,4 @@ def _of_topology(seen: Topology | UnderstudyError) -> Check:
     if seen.missing_slots:
         return Check("topology", False, f"{len(seen.missing_slots):,} slots are served by nobody{note}")
     ok = all(shard.primary and shard.primary.healthy for shard in seen.shards)
-    return Check("topology", ok, f"{len(seen.nodes)} servers{note}")
+    return Check("topology", ok, f"{count(len(seen.nodes), 'server')}{note}")
