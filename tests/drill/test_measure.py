@@ -115,13 +115,12 @@ def test_an_answer_that_came_late_ends_the_outage_when_it_came() -> None:
 
 
 def test_a_gap_by_chance_is_nothing_to_get_over() -> None:
-    operations = [at(due_ms, took_ms=32 if due_ms == 17_000 else 2) for due_ms in range(0, 20_000, 10)]
-    operations = [one for one in operations if not 17_000 < one.due_us / MS < 17_040]
+    operations = [one for one in every(10, 0, 20_000) if not 17_000 * MS < one.due_us < 17_400 * MS]
     found = of(operations, FAULT)
     (outage,) = found.outages
-    assert outage.gap_s == pytest.approx(0.04)
+    assert outage.gap_s == pytest.approx(0.4)
     assert outage.sustained_s == pytest.approx(0.002)
-    assert found.latency["after"].operations == 996
+    assert found.latency["after"].operations == 960
 
 
 def test_each_shard_has_its_own_outage_and_the_longest_is_the_clients_downtime() -> None:
@@ -210,6 +209,12 @@ def test_latency_is_told_before_during_and_after_by_when_operations_were_due() -
     assert found["before"] == Latency(1000, 1.0, 1.0, 1.0, 1.0)
     assert found["during"] == Latency(2, 2.0, 3000.0, 3000.0, 3000.0)  # until 12.002 s
     assert found["after"] == Latency(799, 2.0, 2.0, 2.0, 2.0)
+
+
+def test_what_was_under_way_when_the_fault_began_does_not_tell_how_it_was_before() -> None:
+    found = of([*every(10, 0, 9_990), at(9_990, took_ms=4_000), *every(10, 14_000, 20_000)], FAULT).latency
+    assert found["before"].max_ms == 2.0
+    assert found["during"].max_ms == 4_000.0
 
 
 def test_only_busy_operations_count_for_latency_and_outages() -> None:

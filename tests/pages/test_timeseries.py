@@ -74,6 +74,14 @@ def test_charts_beside_each_other_have_one_scale() -> None:
     assert Scales.of([quiet, busy]) == Scales(99.0, LogScale(0, 3))
 
 
+def test_a_burst_is_cut_off_and_that_is_said() -> None:
+    burst = chart(counts=(Layer("ok", "ok", [4.0] * 39 + [400.0]),))
+    assert Scales.of([burst]).most == 12
+    assert "higher bursts are cut off" in drawn(burst)
+    assert "higher bursts are cut off" not in drawn(chart())
+    assert "V-" not in drawn(burst)
+
+
 def test_marks_are_numbered_and_those_too_near_share_a_label() -> None:
     events = (Event(0, "fault", "a"), Event(0.1, "applied", "b"), Event(20, "back", "c"))
     assert re.findall(r'<span style="left:([\d.]+)%">(\d[^< ]*)</span>', drawn(chart(), events))[:2] == [

@@ -34,8 +34,8 @@ class Outage:
     `gap_s` then lasts until the drill ended, and what was still pending then.
 
     `sustained_s` is when the shard was well again for good: the outage was over, and the first operation due after
-    the last failure had succeeded. None where the outage did not end, or the last operation due failed. A gap of no
-    more than five times the usual time between two successes is chance, and nothing that the shard had to get over.
+    the last failure had succeeded. None where the outage did not end, or the last operation due failed. A gap of up
+    to 0.5 s, or five times the usual time between two successes, is chance, and nothing that a shard had to get over.
     `promoted_s` is when a server of this shard was first seen as a new primary, at or after the fault; `client_s` is
     what the client needed after that, where the promotion lies within the outage. `failed` counts what did not
     succeed and ended at or after the fault.
@@ -113,9 +113,10 @@ class ClientFindings:
     `recovered`: every connection that tried anything after the fault has recovered, and one did.
     `stuck`: its busy or idle connection has not, while a fresh client has.
 
-    `latency` has the keys `before`, `during` (until every shard was well again for good, or the end) and `after`, by
-    when busy operations were due; without a fault all were before. `drift_p99_ms` is how late busy operations began
-    before the fault, of the tool's own making; with more than the verdict allows it is the tool that was slow.
+    `latency` has the keys `before` (what had ended when the fault began), `during` (due until every shard was well
+    again for good, or the end) and `after`, of busy operations; without a fault all were before. `drift_p99_ms` is
+    how late busy operations began before the fault, of the tool's own making; with more than the verdict allows it
+    is the tool that was slow.
     """
 
     name: str

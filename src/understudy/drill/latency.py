@@ -27,14 +27,15 @@ def latency(operations: Iterable[Operation]) -> Latency:
 def phases(history: History, busy: Iterable[Operation], outages: Iterable[Outage]) -> dict[str, Latency]:
     """Return latency before the fault, during it (until all shards had recovered for good, or the end) and after.
 
-    Operations belong to the phase in which they were due. Without a fault all of them were before it.
+    Operations belong to the phase in which they were due, but those that were under way when the fault began do not
+    tell how it was before. Without a fault all of them were before it.
     """
     found: dict[str, list[Operation]] = {"before": [], "during": [], "after": []}
     fault_us = history.fault_us
     sustained = [one.sustained_s for one in outages]
     for one in busy:
-        since_s = -1.0 if fault_us is None else (one.due_us - fault_us) / 1e6
-        if since_s < 0:
+        since_s = (one.due_us - (fault_us or 0)) / 1e6
+        if fault_us is None or one.ended_us < fault_us:
             found["before"].append(one)
         elif all(at_s is not None and since_s >= at_s for at_s in sustained):
             found["after"].append(one)

@@ -20,7 +20,10 @@ FINAL_US = 1_000_000
 """The last second: what succeeds in it has recovered."""
 
 NOTEWORTHY = 5
-"""So many times the usual time between two successes is a gap that is more than chance."""
+"""So many times the usual time between two successes is a gap that is worth showing."""
+
+HICCUP_US = 500_000
+"""Up to so much a small machine stands still now and then, and no shard has to get over it."""
 
 _by_due = attrgetter("due_us")
 
@@ -57,7 +60,7 @@ def _outage(history: History, shard: int, operations: Sequence[Operation]) -> Ou
     gap_us = (end_us if ended_us is None else ended_us) - began_us
     usual_us = _spacing(successes, history.fault_us)
     well_us = ended_us
-    if ended_us is not None and usual_us is not None and gap_us <= NOTEWORTHY * usual_us:
+    if ended_us is not None and usual_us is not None and gap_us <= max(HICCUP_US, NOTEWORTHY * usual_us):
         well_us = next((at_us for at_us in successes if at_us >= fault_us), ended_us)
     promoted_us = promotion(history.events, shard, fault_us)
     needed_us = None

@@ -40,7 +40,7 @@ def drawn(path: Sequence[str], style: str) -> Markup:
 
 
 def stack(layers: Sequence[Layer], top: float, bottom_px: float) -> Markup:
-    """Return layers upon each other, the first at the bottom; `top` is the value at the upper edge."""
+    """Return layers upon each other, the first at the bottom; what is above `top`, the upper edge, is cut off."""
     count = max((len(layer.values) for layer in layers), default=0)
     below = [0.0] * count
     found = Markup()
@@ -49,7 +49,8 @@ def stack(layers: Sequence[Layer], top: float, bottom_px: float) -> Markup:
         for bucket, value in enumerate(layer.values):
             if value:
                 left, right = bucket * WIDTH / count, (bucket + 1) * WIDTH / count
-                low, high = (bottom_px - HEIGHT * part / top for part in (below[bucket], below[bucket] + value))
+                parts = (below[bucket], below[bucket] + value)
+                low, high = (bottom_px - HEIGHT * min(1.0, part / top) for part in parts)
                 path.append(f"M{left:.4g} {low:.4g}V{high:.4g}H{right:.4g}V{low:.4g}Z")
                 below[bucket] += value
         found += drawn(path, layer.style)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from markupsafe import Markup
 
@@ -17,6 +18,7 @@ _TITLE = 20
 _GAP = 10
 _LANE = 30
 _NEAR_PERCENT = 3.5
+_BURST = 3
 _LINE_SWATCH = Markup('<path class="{}" d="M0 7H14"/>')
 _AREA_SWATCH = Markup('<rect class="{}" width="14" height="14"/>')
 _STEPS_S = tuple(step * 10.0**power for power in range(-2, 6) for step in (1, 2, 5))
@@ -95,10 +97,14 @@ class Chart:
 
 @dataclass(frozen=True)
 class Scales:
-    """What the upper edge of counts is, in operations of a bucket, and the powers of ten of latency, in ms."""
+    """What the upper edge of counts is, in operations of a bucket, and the powers of ten of latency, in ms.
+
+    Answers that were held up come all at once: bursts of more than thrice what is usual are cut off, `cut` says so.
+    """
 
     most: float
     latency: LogScale
+    cut: bool = False
 
     @classmethod
     def of(cls, charts: Sequence[Chart]) -> Scales:
@@ -109,7 +115,9 @@ class Scales:
             for bucket in zip(*(layer.values for layer in chart.counts), strict=True)
         ]
         latency = [value for chart in charts for layer in chart.latency for value in layer.values if value is not None]
-        return cls(max(totals, default=0) or 1, LogScale.of(latency))
+        highest = max(totals, default=0) or 1
+        edge = min(highest, _BURST * median([total for total in totals if total] or [1]))
+        return cls(edge, LogScale.of(latency), cut=edge < highest)
 
 
 def timeseries(chart: Chart, axis: TimeAxis, scales: Scales, events: Sequence[Event]) -> Markup:
@@ -124,7 +132,7 @@ def timeseries(chart: Chart, axis: TimeAxis, scales: Scales, events: Sequence[Ev
     drawing += stack(chart.counts, scales.most, counts_px)
     for layer in chart.latency:
         drawing += line(layer, scales.latency, latency_px)
-    labels = _label("title", 0, "Operations a second")
+    labels = _label("title", 0, f"Operations a second{' (higher bursts are cut off)' if scales.cut else ''}")
     labels += _label("title", counts_px + _GAP, "Latency")
     for number, lane in enumerate(chart.lanes):
         top = lanes_px + _LANE * number
