@@ -8,7 +8,8 @@ import pytest
 
 from understudy.pages.figures import precise
 from understudy.pages.panels import HEIGHT, WIDTH, Layer, LogScale, line, stack
-from understudy.pages.timeseries import Chart, Event, Lane, Scales, Span, TimeAxis, legend, timeseries
+from understudy.pages.timeaxis import TimeAxis
+from understudy.pages.timeseries import Chart, Event, Lane, Scales, Span, legend, timeseries
 
 HOSTILE = "<script>alert(1)</script>\"&'"
 AXIS = TimeAxis(from_s=-10, bucket_s=1, count=40)

@@ -3,41 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from understudy.drill import words
-from understudy.drill.findings import Budget, ClientFindings, DrillReport, LegFindings, LegReport
+from understudy.drill import tables, words
+from understudy.drill.findings import Budget, ClientFindings, DrillReport, LegReport
 from understudy.drill.timeline import timelines
 from understudy.pages.figures import count
 from understudy.pages.page import render
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html"
-MOST_EXAMPLES = 3
 
 SENTENCES = {
     "passed": "Every judged client stayed within what is allowed.",
     "failed": "Not every judged client stayed within what is allowed.",
-    "unknown": "Nothing that failed was proven, but not everything that must be known is.",
+    "unknown": "Nothing was proven to have failed, but not everything that must be known is known.",
 }
-_CONSISTENCY = (
-    ("Acknowledged writes", "acknowledged"), ("Acknowledged writes lost", "lost"),
-    ("Appends there more than once", "doubled"), ("Stale reads", "stale"),
-    ("Unacknowledged writes with an effect", "survived"),
-    ("Refused writes with an effect", "refused_survived"), ("Values that nobody wrote", "unknown_values"),
-)  # fmt: skip
-_KINDS = {
-    "lost": "lost", "doubled": "appended more than once", "stale": "stale reads",
-    "survived": "given up or refused, with an effect", "refused_survived": "refused, with an effect",
-    "unknown_values": "values that nobody wrote",
-}  # fmt: skip
-_HARMLESS = {"acknowledged", "survived"}
-_AT_THE_END = {"lost", "doubled"}
-"""Which of them can be more where not everything could be read."""
 
 
 def report_page(report: DrillReport) -> str:
@@ -123,95 +106,15 @@ def _leg(number: int, leg: LegReport, judged: tuple[str, ...]) -> dict[str, Any]
         "verdict": leg.verdict,
         "runs": len(leg.runs),
         "header": ("", *(one.name for one in shown.clients)),
-        "clients": _side_by_side(shown.clients, judged),
+        "clients": tables.side_by_side(shown.clients, judged),
         "timelines": timelines(shown),
-        "outages": [row for one in shown.clients for row in _outage_rows(one)],
-        "latency": [row for one in shown.clients for row in _latency_rows(one)],
-        "errors": [row for one in shown.clients for row in _error_rows(one)],
-        "examples": _examples(shown),
+        "outages": [row for one in shown.clients for row in tables.outage_rows(one)],
+        "latency": [row for one in shown.clients for row in tables.latency_rows(one)],
+        "errors": [row for one in shown.clients for row in tables.error_rows(one)],
+        "examples": tables.examples(shown),
         "resolution": max((one.resolution_s for one in shown.clients if one.resolution_s), default=None),
         "spreads": [
             (one.client, one.runs, words.spread(one.downtime_s), words.spread(one.lost, whole=True), one.recovered)
             for one in (leg.spreads if len(leg.runs) > 1 else ())
         ],
     }
-
-
-def _side_by_side(clients: Sequence[ClientFindings], judged: Collection[str]) -> list[tuple[object, ...]]:
-    """Return a row for every measure, with a cell for every client."""
-    worst = {one.name: words.worst_outage(one) for one in clients}
-    measures: list[tuple[str, Callable[[ClientFindings], object]]] = [
-        ("Judged", lambda one: "yes" if one.name in judged else "no, only reported"),
-        ("Downtime", words.downtime),
-        (
-            "Servers took to promote",
-            lambda one: words.duration(w.promoted_s) if (w := worst[one.name]) else words.NONE,
-        ),
-        ("Client added to that", lambda one: words.duration(w.client_s) if (w := worst[one.name]) else words.NONE),
-        ("All shards well again for good", words.back),
-        ("Idle connection", lambda one: _fate(words.fate(one.idle, one))),
-        ("A fresh client for each call", lambda one: _fate(words.fate(one.fresh, one))),
-        ("Errors", lambda one: f"{one.failed + one.indeterminate:,} of {count(one.operations, 'operation')}"),
-        ("Indeterminate errors", lambda one: f"{one.indeterminate:,}"),
-        ("Redirections, MOVED / ASK", lambda one: f"{one.moved:,} / {one.asked:,}"),
-    ]
-    measures += [(title, partial(_data, name)) for title, name in _CONSISTENCY]
-    return [(title, *(cell(one) for one in clients)) for title, cell in measures]
-
-
-def _fate(text: str) -> str | Markup:
-    return _found(text, 1) if text in {words.STUCK, words.BROKEN} else text
-
-
-def _data(name: str, client: ClientFindings) -> str | Markup:
-    """Return what was found of one kind; what must not be stands out."""
-    number = getattr(client.consistency, name)
-    text = words.checked(client, number) if name in _AT_THE_END else f"{number:,}"
-    return text if name in _HARMLESS else _found(text, number)
-
-
-def _found(text: str, number: int) -> str | Markup:
-    return Markup('<strong class="state failed">{}</strong>').format(text) if number else text
-
-
-def _outage_rows(client: ClientFindings) -> list[tuple[str, ...]]:
-    return [
-        (
-            f"{client.name}, shard {one.shard}",
-            words.duration(one.gap_s),
-            words.moment(one.began_s),
-            words.moment(one.ended_s) if one.ended_s is not None else "never",
-            words.moment(one.sustained_s) if one.sustained_s is not None else "never",
-            words.moment(one.promoted_s),
-            words.duration(one.client_s),
-            f"{one.failed:,}",
-        )
-        for one in client.outages
-    ]
-
-
-def _latency_rows(client: ClientFindings) -> list[tuple[str, ...]]:
-    return [
-        (f"{client.name}, {phase}", f"{one.operations:,}",
-         *(words.milliseconds(number) for number in (one.p50_ms, one.p99_ms, one.p999_ms, one.max_ms)))
-        for phase, one in client.latency.items()
-    ]  # fmt: skip
-
-
-def _error_rows(client: ClientFindings) -> list[tuple[str, ...]]:
-    return [
-        (f"{client.name}: {one.error or 'without a name'}", one.outcome, f"{one.count:,}", words.moment(one.first_s),
-         words.moment(one.last_s))
-        for one in client.errors
-    ]  # fmt: skip
-
-
-def _examples(leg: LegFindings) -> list[tuple[str, list[str], int]]:
-    """Return for every client and kind of finding some examples, and how many more there are."""
-    found = []
-    for client in leg.clients:
-        for name, title in _KINDS.items():
-            if texts := client.consistency.examples.get(name):
-                more = getattr(client.consistency, name) - MOST_EXAMPLES
-                found.append((f"{client.name}: {title}", list(texts[:MOST_EXAMPLES]), more))
-    return found

@@ -10,7 +10,8 @@ from understudy.drill.findings import ClientFindings, LegFindings, Mark, Series,
 from understudy.drill.outage import NOTEWORTHY
 from understudy.drill.words import duration, milliseconds, moment
 from understudy.pages.panels import Layer
-from understudy.pages.timeseries import Chart, Event, Lane, Scales, Span, TimeAxis, legend, timeseries
+from understudy.pages.timeaxis import TimeAxis
+from understudy.pages.timeseries import Chart, Event, Lane, Scales, Span, legend, timeseries
 
 MOST_ERRORS = 4
 
