@@ -19,7 +19,7 @@ from understudy.drill.chosen import chosen, shards_of
 from understudy.drill.fault import Fault, Scene
 from understudy.drill.faults import FAULTS, params_for
 from understudy.errors import UnreachableError
-from understudy.lab import Lab
+from understudy.lab import Lab, guardian
 from understudy.lab.layout import of_kind
 from understudy.lab.server import LabNode
 from understudy.lab.talk import fields
@@ -45,6 +45,10 @@ INTERRUPTED_S = {
     "replace": ("cluster", 2.5), "migrate": ("cluster", 0.02), "full-memory": ("cluster", 0.002),
     "kill-clients": ("cluster", 0.001),
 }  # fmt: skip
+# A signal may come between the making of a socket and the `with` that closes it; Python then closes it, and says so.
+BETWEEN_TWO_LINES = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
+)
 KEYS = 200
 
 
@@ -61,6 +65,8 @@ def labs() -> Iterator[Callable[[str], Lab]]:
         def running(layout: str) -> Lab:
             if layout not in started:
                 started[layout] = stack.enter_context(STARTS[layout]())
+                for sentinel in of_kind(started[layout].nodes, "sentinel"):  # how long they take is not tested here
+                    started[layout].call(sentinel, "SENTINEL", "DEBUG", "INFO-PERIOD", 500)
             return started[layout]
 
         yield running
@@ -94,8 +100,9 @@ def children() -> set[int]:
 
 
 def strangers(one: Lab, before: set[int]) -> set[int]:
-    """Processes of ours that are neither the lab's nor were there before."""
-    return children() - before - {node.pid for node in one.nodes}
+    """Living processes of ours that are neither the lab's nor were there before."""
+    others = children() - before - {node.pid for node in one.nodes}
+    return {pid for pid in others if (process := guardian.identify(pid)) and guardian.state(process) != "dead"}
 
 
 def scene_of(one: Lab, fault: Fault, undo: ExitStack, *words: str, given: list[str] | None = None) -> Scene:
@@ -197,20 +204,24 @@ class Effect:
 def interrupted(after_s: float) -> Iterator[None]:
     """Let a signal come in between, as Ctrl-C does; what takes less long is not interrupted."""
 
+    armed = True
+
     def raise_it(*_: object) -> None:
-        raise InBetweenError
+        if armed:
+            raise InBetweenError
 
     before = signal.signal(signal.SIGUSR2, raise_it)
     timer = threading.Timer(after_s, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR2))
     try:
         timer.start()
         with contextlib.suppress(InBetweenError):
-            yield
+            try:
+                yield
+            finally:
+                armed = False
     finally:
         timer.cancel()
         timer.join()
-        with contextlib.suppress(InBetweenError):
-            time.sleep(0)
         signal.signal(signal.SIGUSR2, before)
 
 
@@ -244,11 +255,12 @@ def interrupt(one: Lab, name: str, after_s: float, *given: str) -> None:
             fault.prepare(scene)
             fault.apply(scene)
     one.heal()
-    assert not strangers(one, before)
+    assert eventually(lambda: not strangers(one, before))
     assert all(node.state == "running" for node in one.nodes)
     assert len(one.nodes) == len({node.address for node in one.nodes})
 
 
+@BETWEEN_TWO_LINES
 @pytest.mark.parametrize(
     ("whole", "name", "after_s"),
     [(layout, name, after_s) for name, (layout, after_s) in INTERRUPTED_S.items()],
@@ -258,6 +270,7 @@ def test_a_fault_that_is_interrupted_half_way_is_undone(whole: Lab, name: str, a
     interrupt(whole, name, after_s)
 
 
+@BETWEEN_TWO_LINES
 @pytest.mark.soak
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("seed", range(5))
@@ -266,5 +279,7 @@ def test_faults_that_are_interrupted_at_any_moment_are_undone(whole: Lab, seed: 
     randomness = random.Random(seed)
     for name in ("replace", "migrate", "partition", "slow", "failover", "replace"):
         given = [f"at_once={randomness.choice(['true', 'false'])}"] if name == "replace" else []
-        interrupt(whole, name, randomness.uniform(0, 6 if name == "replace" else 0.1), *given)
-        assert values(whole) == EXPECTED
+        after_s = randomness.uniform(0, 6 if name == "replace" else 0.1)
+        interrupt(whole, name, after_s, *given)
+        lost = {i: value for i, value in enumerate(values(whole)) if value != EXPECTED[i]}
+        assert not lost, (name, given, after_s, lost)

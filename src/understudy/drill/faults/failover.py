@@ -30,6 +30,7 @@ class Failover(Unprepared):
         for node in scene.nodes:
             old, new = _pair(scene.lab, node)
             scene.undo.callback(promote, scene.lab, old)
+            scene.undo.callback(promote, scene.lab, new)  # one that was interrupted would end at any moment
             promote(scene.lab, new)
             done.append(f"{new.name} instead of {old.name}")
         return f"promoted {', '.join(done)}"

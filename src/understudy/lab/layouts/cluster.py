@@ -63,8 +63,8 @@ class Cluster:
         await_cluster(of_kind(nodes, "valkey"), options, deadline)
 
     def forget(self, gone: Sequence[LabNode], left: Sequence[LabNode], options: Options, deadline: Deadline) -> None:
-        """Have every node forget them, before one that has not tells the others again."""
-        data = of_kind(left, "valkey")
+        """Have every node that lives forget them, before one that has not tells the others again."""
+        data = [node for node in of_kind(left, "valkey") if node.alive]
         for node in data:
             deadline.until(
                 f"having {node.name} forget {', '.join(one.name for one in gone)}",
