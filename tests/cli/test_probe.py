@@ -106,3 +106,18 @@ def test_others_reach_it_with_the_token_of_a_file(tmp_path: Path, understudy_hom
         _, said = process.communicate(timeout=15)
         assert process.returncode == 0
         assert TOKEN not in said
+
+
+def test_a_server_that_is_stopped_does_not_hold_up_the_end(valkey_standalone: Lab) -> None:
+    env = {"REDIS_NODES": str(valkey_standalone.target()), "REDIS_MODE": "standalone"}
+    with probing(env=env) as (process, url):
+        assert httpx.get(f"{url}redis/status").json()["connected"]
+        valkey_standalone.pause("node-1")
+        try:
+            with httpx.stream("GET", f"{url}redis/failover-recovery?duration=60", timeout=20) as answer:
+                next(answer.iter_lines())
+                process.send_signal(signal.SIGINT)
+                assert process.wait(timeout=8) == 0
+        finally:
+            valkey_standalone.resume("node-1")
+        assert process.stderr and "Traceback" not in process.stderr.read()

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
-import pytest
 from redis.credentials import CredentialProvider
 
 from understudy.http.serve import Server, listen, url_of
 from understudy.http.stream import Streams
+from understudy.lab import Lab, LabNode
 from understudy.probe.app import MOST_STREAMS, Options, make_app
 from understudy.probe.connection import ClientKind, Connection
+from understudy.valkey.discovery import discover
 from understudy.valkey.target import Target
 
 
@@ -43,7 +44,11 @@ class Probe:
                 yield json.loads(line)
 
 
-Serving = Callable[..., AbstractContextManager[Probe]]
+def primary_of(running: Lab) -> LabNode:
+    """Return the primary of the first shard, as things stand now."""
+    primary = discover(running.target()).shards[0].primary
+    assert primary
+    return running.node(str(primary.address.port))
 
 
 @contextmanager
@@ -71,9 +76,3 @@ def serving(
             server.end()
             thread.join(30)
             assert not thread.is_alive()
-
-
-@pytest.fixture
-def probe_of() -> Serving:
-    """Serve a probe of a target."""
-    return serving

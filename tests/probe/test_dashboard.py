@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from probe.conftest import serving
+from probe.conftest import primary_of, serving
 from understudy.lab import Lab
 from understudy.valkey.target import Address, Mode, Target
 
@@ -64,7 +64,7 @@ def test_the_stack_is_shown_and_the_button_leads_to_a_verdict(browser: Browser, 
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")  # the button, without a mouse
         page.wait_for_selector("#tries-long li:nth-child(2)", timeout=SOON_MS)
-        valkey_cluster.kill("node-1")
+        valkey_cluster.kill(primary_of(valkey_cluster))
         page.wait_for_selector("#verdict.failed", timeout=SOON_MS)  # the test ends before the failover does
         assert "servers are not back" in page.inner_text("#verdict-text")
         page.wait_for_selector("#events li:has-text('is now a primary')", timeout=SOON_MS)

@@ -9,6 +9,8 @@ from understudy.probe.ping import Ping, Pings
 from understudy.probe.risk import Level, risk_of
 from understudy.valkey.target import Mode
 
+_STUCK_HINT = "The servers answer others: start this client again; /redis/connection-mode says how to avoid it."
+
 
 @dataclass(frozen=True)
 class Status:
@@ -43,6 +45,7 @@ class ConnectionMode:
 def status_of(connection: Connection, pings: Pings) -> Status:
     """Return what a PING of both clients says."""
     own = pings.long_lived
+    hint = _STUCK_HINT if pings.stuck else own.hint
     if own.connected:
         said = "The client gets answers."
     elif pings.stuck:
@@ -50,7 +53,7 @@ def status_of(connection: Connection, pings: Pings) -> Status:
     else:
         said = "Neither the client nor a fresh one gets an answer."
     return Status(
-        own.connected, own.latency_ms, own.error, own.why, own.hint, pings.stuck, said,
+        own.connected, own.latency_ms, own.error, own.why, hint, pings.stuck, said,
         connection.mode, connection.kind, _servers(connection), pings.fresh,
     )  # fmt: skip
 

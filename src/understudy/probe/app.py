@@ -38,7 +38,7 @@ class Options:
 def make_app(connection: Connection, options: Options, streams: Streams) -> FastAPI:
     """Return the application; `streams` is what ends its streams when the server ends."""
     metrics = Metrics(options.health_check_interval_ms / 1000)
-    work = Work()
+    work = Work(streams.until_stopped)
     checks = HealthChecks(connection, work, metrics, options.health_check_interval_ms)
 
     @asynccontextmanager
@@ -47,7 +47,7 @@ def make_app(connection: Connection, options: Options, streams: Streams) -> Fast
             group.start_soon(checks.forever)
             yield
             group.cancel_scope.cancel()
-        await anyio.to_thread.run_sync(connection.close)
+        connection.close()
 
     # Swagger UI and ReDoc load their code from elsewhere: the document alone is served.
     app = FastAPI(

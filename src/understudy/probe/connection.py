@@ -95,10 +95,11 @@ class Connection:
         return UnreachableError(doing, why, HINT)
 
     def close(self) -> None:
-        """Let go of the client under test."""
-        with self._lock, contextlib.suppress(*CLIENT_ERRORS):
-            if self._client is not None:
-                self._client.close()
+        """Let go of the client under test; one that is just being made is not waited for."""
+        client = self._client
+        if client is not None:
+            with contextlib.suppress(*CLIENT_ERRORS):
+                client.close()
 
     def _connect(self) -> Client:
         target = self._target if self._target.mode is not Mode.AUTO else self.reached()

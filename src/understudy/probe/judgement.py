@@ -63,7 +63,7 @@ def judgement(
     found = leg.clients[0]
     verdict = judge(leg, Budget(), [CLIENT])
     word, reasons = verdict.word, verdict.reasons
-    if word == "passed":
+    if word == "passed" or found.stuck:
         reasons = ()  # the sentence says it
     if not failures:
         word, reasons = "unknown", ("Nothing failed while this ran: no recovery was there to be seen.",)

@@ -54,4 +54,4 @@ async def monitor(
             break
         await anyio.sleep(max(0.0, due - time.monotonic()))
     await anyio.sleep(max(0.0, began + duration_s - time.monotonic()))
-    yield {"type": "end", "at": timestamp(), "looks": looks, "changes": total, "why": "the duration is over"}
+    yield {"type": "end", "at": timestamp(), "looks": looks, "total_changes": total, "why": "the duration is over"}
