@@ -9,8 +9,9 @@ from understudy.probe.arrangement import changes
 from understudy.probe.clock import next_due
 from understudy.probe.connection import ClientKind
 from understudy.probe.judgement import Judgement, judgement
+from understudy.probe.plan import Plan
 from understudy.probe.risk import risk_of
-from understudy.probe.tries import CLIENT, Plan
+from understudy.probe.tries import CLIENT
 from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Address, Mode, Target
 from understudy.valkey.topology import SLOTS, Node, Role, Shard, Topology

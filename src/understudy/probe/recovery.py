@@ -20,7 +20,8 @@ from understudy.probe.clock import next_due, timestamp
 from understudy.probe.connection import Connection
 from understudy.probe.judgement import judgement
 from understudy.probe.metrics import Metrics
-from understudy.probe.tries import NO_ANSWER, Attempt, Plan, Tries, microseconds_since, read_final
+from understudy.probe.plan import Plan
+from understudy.probe.tries import NO_ANSWER, Attempt, Tries, microseconds_since, read_final
 from understudy.probe.work import Work
 
 _TRY_WITHIN_S = 12.0
