@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     probe_health_check_interval: int = Field(30_000, validation_alias="HEALTH_CHECK_INTERVAL", ge=100, le=86_400_000)
     probe_token: SecretStr | None = Field(None, validation_alias="PROBE_TOKEN")
 
+    drill_client: dict[str, dict[str, Any]] = Field({}, validation_alias="DRILL_CLIENT")
+
     @field_validator("redis_nodes", mode="before")
     @classmethod
     def _joined(cls, value: Any) -> Any:

@@ -22,6 +22,7 @@ from understudy.cli import (
     clean,
     demo,
     down,
+    drill,
     fault,
     list,  # noqa: A004
     logs,
@@ -37,7 +38,7 @@ from understudy.errors import UnderstudyError
 
 _PIPE_CLOSED = 128 + signal.SIGPIPE
 
-VERBS = (demo, up, down, status, logs, clean, fault, backup, upload, restore, list, verify, check, probe)
+VERBS = (demo, up, down, status, logs, clean, fault, drill, backup, upload, restore, list, verify, check, probe)
 
 app = typer.Typer(
     name="understudy",

@@ -52,6 +52,7 @@ def conduct(
     Raises:
         UnderstudyError: a lab did not start, a client did not connect, or a fault could not be applied.
     """
+    _make(folder)
     when = datetime.now(UTC).isoformat(timespec="seconds")
     total = len(scenario.legs) * runs
     reports: list[tuple[str, LegReport]] = []
@@ -63,7 +64,7 @@ def conduct(
                 progress.say(f"run {at * runs + number + 1} of {total}: {leg.name or leg.layout}")
             name = "-".join(filter(None, [_file_name(leg.name or scenario.name), str(number + 1) if runs > 1 else ""]))
             ran = run(leg, folder, progress, seed + number, place)
-            history.write(_writable(folder / f"{name}.history.gz"), ran.history, ran.parts)
+            history.write(folder / f"{name}.history.gz", ran.history, ran.parts)
             _remove(ran.parts)
             servers.append(str(ran.history.header["servers"]))
             findings.append(_judged(ran.history, scenario.budget, leg.name or scenario.name))
@@ -125,12 +126,13 @@ def with_limits(budget: Budget, **limits: float | int | None) -> Budget:
     return replace(budget, **{name: limit for name, limit in limits.items() if limit is not None})  # type: ignore[arg-type]
 
 
-def _writable(path: Path) -> Path:
+def _make(folder: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise UnreachableError(f"writing {path}", error.strerror or str(error), "Name another --history.") from error
-    return path
+        raise UnreachableError(
+            f"making {folder} for the histories", error.strerror or str(error), "Name another --history."
+        ) from error
 
 
 def _remove(parts: Iterable[Path]) -> None:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import orjson
 
@@ -160,13 +160,19 @@ class Workload:
         self._ended.set()
 
 
+_answers: BinaryIO
+
+
 def _say(**message: Any) -> None:
-    sys.stdout.buffer.write(orjson.dumps(message) + b"\n")
-    sys.stdout.buffer.flush()
+    _answers.write(orjson.dumps(message) + b"\n")
+    _answers.flush()
 
 
 def _main() -> None:
     """Be the process."""
+    global _answers  # noqa: PLW0603 - the one stream of the process
+    _answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library may print; our answers must stay alone
     os.umask(0o077)
     sys.setswitchinterval(0.0005)  # many threads that each do little: none may keep the others waiting
     lines = sys.stdin.buffer
