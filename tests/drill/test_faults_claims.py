@@ -17,6 +17,7 @@ from understudy.drill.faults import find_fault, params_for
 from understudy.errors import NotFoundError, RefusedError, ServerSaidError, UsageError
 from understudy.lab import Lab
 from understudy.lab.layout import of_kind
+from understudy.lab.reshard import move_slot
 from understudy.lab.talk import fields
 from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
@@ -239,3 +240,31 @@ def test_words_mean_nodes_by_the_roles_of_the_moment(valkey_cluster: Lab) -> Non
         named("primary:0")
     with pytest.raises(NotFoundError):
         named("leader")
+
+
+def test_a_move_that_broke_off_when_only_the_goal_knew_is_brought_to_its_end(valkey_cluster: Lab) -> None:
+    fill(valkey_cluster)
+    slot = key_slot(b"key:1")
+    with Router(valkey_cluster.target()) as router:
+        source = router.topology.by_slot()[slot].primary
+        goal = next(shard.primary for shard in router.topology.shards if shard.primary != source)
+        assert source and goal
+        before = router.wire(source.address)
+
+        class BrokenOffError(Exception):
+            pass
+
+        def but_not_the_source(*command: str | int) -> object:
+            if command[3:4] == ("NODE",):
+                raise BrokenOffError
+            return Wire.call(before, *command)
+
+        before.call = but_not_the_source  # type: ignore[method-assign, assignment]
+        with pytest.raises(BrokenOffError):
+            move_slot(router, slot, goal)
+        del before.call  # type: ignore[method-assign]
+        move_slot(router, slot, goal)
+        eventually(lambda: router.refresh().by_slot()[slot].primary.address == goal.address)  # type: ignore[union-attr]
+        assert values(valkey_cluster) == EXPECTED
+        move_slot(router, slot, next(one for one in router.topology.nodes if one.address == source.address))
+        assert values(valkey_cluster) == EXPECTED

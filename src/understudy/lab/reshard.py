@@ -25,8 +25,14 @@ def move_slot(router: Router, slot: int, goal: Node, keys_a_step: int = 10) -> i
     if source is None or source.node_id == goal.node_id:
         return 0
     here, there = router.wire(source.address), router.wire(goal.address)
-    there.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source.node_id)
     moved = 0
+    try:
+        there.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source.node_id)
+    except ServerSaidError as error:
+        if "already the owner" not in error.why:
+            raise
+        _tell(router, slot, goal, source)  # it broke off when only the goal had been told
+        return 0
     try:
         here.call("CLUSTER", "SETSLOT", slot, "MIGRATING", goal.node_id)
     except ServerSaidError as error:
@@ -39,12 +45,17 @@ def move_slot(router: Router, slot: int, goal: Node, keys_a_step: int = 10) -> i
         host, port = goal.address.host, goal.address.port
         here.call("MIGRATE", host, port, "", 0, _MIGRATE_TIMEOUT_MS, "REPLACE", *secret, "KEYS", *keys)
         moved += len(keys)
+    _tell(router, slot, goal, source)
+    return moved
+
+
+def _tell(router: Router, slot: int, goal: Node, source: Node) -> None:
+    """Tell every primary who serves the slot now, those two first."""
     for node in (goal, source):
         router.wire(node.address).call("CLUSTER", "SETSLOT", slot, "NODE", goal.node_id)
     for node in _others(router.topology.shards, (goal, source)):
         with contextlib.suppress(UnreachableError):  # it hears of it from the others
             router.wire(node.address).call("CLUSTER", "SETSLOT", slot, "NODE", goal.node_id)
-    return moved
 
 
 def _others(shards: tuple[Shard, ...], known: tuple[Node, Node]) -> list[Node]:
