@@ -71,7 +71,7 @@ def test_clients_stand_side_by_side_in_plain_words(single: str) -> None:
 def test_every_table_and_the_way_back_is_there(single: str) -> None:
     text = text_of(single)
     for said in (
-        "Outages of each shard", "recommended, shard 0 2.65 s", "Latency", "naive, during", "ClusterDownError",
+        "Outages of each shard", "recommended, shard 1 2.65 s", "Latency", "naive, during", "ClusterDownError",
         "there was a success every 25 ms", "(an open loop)", "understudy drill kill-primary --runs 3",
     ):  # fmt: skip
         assert said in text

@@ -31,7 +31,7 @@ def test_the_verdict_and_its_reasons_follow() -> None:
     lines = summarize(matrix()).lines
     assert lines[:2] == (
         "failed: kill-primary",
-        "  sentinel: recommended: shard 0 was without a success for 6.35 s; 5 s are allowed.",
+        "  sentinel: recommended: shard 1 was without a success for 6.35 s; 5 s are allowed.",
     )
     assert any("cluster, naive: 3 runs, downtime 8.82 s / 9.42 s / 15.13 s, lost 0 / 0 / 3" in line for line in lines)
 
@@ -47,7 +47,7 @@ def test_the_data_are_json_with_stable_names() -> None:
     (run,) = one["runs"]
     assert set(run) == {"applied", "server_s", "clients", "marks", "notes"}
     client = run["clients"][0]
-    assert client["outages"][0]["shard"] == 0
+    assert client["outages"][0]["shard"] == 1
     assert client["latency"]["before"]["operations"] == 1_200
     assert client["consistency"]["lost"] == 0
 

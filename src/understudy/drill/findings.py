@@ -29,6 +29,8 @@ class Latency:
 class Outage:
     """How long one shard was of no use to one client: the longest time without a success that ends after the fault.
 
+    Shards are counted from 1 here, as in `primary:2`.
+
     Of busy operations only. `began_s` and `ended_s` are when the successes on either side ended (where there was none
     before, when the first operation was due). `ended_s` is None where no success came after, though it was tried;
     `gap_s` then lasts until the drill ended, and what was still pending then.

@@ -67,7 +67,7 @@ def _outage(history: History, shard: int, operations: Sequence[Operation]) -> Ou
     if ended_us is not None and promoted_us is not None and began_us <= promoted_us <= ended_us:
         needed_us = ended_us - promoted_us
     return Outage(
-        shard=shard,
+        shard=shard + 1,
         gap_s=gap_us / 1e6,
         began_s=(began_us - fault_us) / 1e6,
         ended_s=_since(fault_us, ended_us),

@@ -32,7 +32,7 @@ class NodeView:
 
 @dataclass(frozen=True)
 class ShardView:
-    """One shard, counted from 0 by its first slot; `slots` as ranges, empty outside a cluster."""
+    """One shard, counted from 1 by its first slot; `slots` as ranges, empty outside a cluster."""
 
     shard: int
     primary: NodeView | None
@@ -89,7 +89,7 @@ def shards_of(topology: Topology) -> tuple[ShardView, ...]:
             tuple(as_ranges(shard.slots)),
             len(shard.slots),
         )
-        for number, shard in enumerate(topology.shards)
+        for number, shard in enumerate(topology.shards, 1)
     )
 
 

@@ -90,8 +90,8 @@ def _shards(topology: Topology | None) -> dict[int, int] | int | None:
     if topology is None or topology.mode is Mode.ENTERPRISE:
         return None
     if topology.mode is not Mode.OSS_CLUSTER:
-        return 0
-    return {slot: number for number, shard in enumerate(topology.shards) for slot in shard.slots}
+        return 1
+    return {slot: number for number, shard in enumerate(topology.shards, 1) for slot in shard.slots}
 
 
 def _route(connection: Connection, client: Client, key: str, shards: dict[int, int] | int | None) -> KeyRouting:

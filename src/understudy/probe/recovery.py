@@ -118,8 +118,8 @@ async def _again_and_again(
 
 
 def _observation(attempt: Attempt) -> Line:
-    good = {one.shard for one in attempt.operations} - {
-        one.shard for one in attempt.operations if one.outcome is not Outcome.OK
+    good = {one.shard + 1 for one in attempt.operations} - {
+        one.shard + 1 for one in attempt.operations if one.outcome is not Outcome.OK
     }
     begun = min(one.begun_us for one in attempt.operations)
     ended = max(one.ended_us for one in attempt.operations)
