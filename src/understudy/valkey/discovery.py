@@ -11,6 +11,8 @@ from understudy.valkey.wire import Reply, ReplyError, Wire
 
 Open = Callable[[Address], Wire]
 
+_TELLS_WITHIN_S = 4.0  # one that is stopped takes connections and says nothing: then another is asked
+
 
 def pairs(reply: Reply) -> dict[str, str]:
     """Return a flat RESP2 array `[name, value, …]` as a dict of text."""
@@ -130,7 +132,7 @@ def _from_sentinels(target: Target) -> Topology:
     sentinels = Target(target.seeds, Mode.SENTINEL, None, target.sentinel_password, target.tls)
     for address in target.seeds:
         try:
-            with Wire(address, sentinels) as wire:
+            with Wire(address, sentinels, _TELLS_WITHIN_S) as wire:
                 primary = wire.call("SENTINEL", "MASTER", target.service)
                 replicas = wire.call("SENTINEL", "REPLICAS", target.service)
         except (UnreachableError, NotAuthorisedError, ServerSaidError) as error:
@@ -154,7 +156,7 @@ def _from_cluster(target: Target, addresses: tuple[Address, ...]) -> Topology:
     reasons: list[str] = []
     for address in addresses:
         try:
-            with Wire(address, target) as wire:
+            with Wire(address, target, _TELLS_WITHIN_S) as wire:
                 state, nodes = wire.pipeline([("CLUSTER", "INFO"), ("CLUSTER", "NODES")])
         except UnreachableError as error:
             reasons.append(f"{address} ({error.why})")
