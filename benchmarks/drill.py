@@ -53,7 +53,7 @@ def drill(layout: str, client: str, rate: float, seconds: float) -> dict[str, fl
     )  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder, getattr(lab, layout)() as place:
         before = os.times()
-        history = run(leg, Path(folder), Silent(), 1, place).history
+        history = run(leg, Path(folder), Silent(), 1, place)
         after = os.times()
     busy = [one for one in history.operations if one.part is Part.BUSY and one.due_us > _SETTLING_US]
     cpu = (after.children_user - before.children_user) + (after.children_system - before.children_system)

@@ -144,6 +144,8 @@ def test_runs_are_repeated_and_told_as_least_median_and_most(typed: Typed, tmp_p
         (("cluster", "--name", "nobody"), 11, "nobody"),
         (("cluster", "--check", "x.gz"), 2, "not both"),
         (("--check", "nowhere.gz"), 11, "no such file"),
+        (("cluster", "--html", "nowhere/page.html"), 2, "directory"),
+        (("cluster", "--json", "/"), 2, "directory"),
     ],
 )
 def test_nonsense_is_refused_before_anything_is_started(

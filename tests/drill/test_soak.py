@@ -29,7 +29,7 @@ def drilled(place: Lab, layout: str, kind: str, directory: Path, seed: int) -> L
         workload=Workload(rate=80, before_s=1, after_s=6 if kind == "kill" else 3, idle_after_s=2),
         fault=FaultPlan(kind=kind, hold_s=HELD.get(kind)),
     )
-    history = run(leg, directory, Silent(), seed, place).history
+    history = run(leg, directory, Silent(), seed, place)
     return measure(history, name=kind, layout=layout, fault=kind)
 
 

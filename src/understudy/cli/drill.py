@@ -18,6 +18,7 @@ from understudy.errors import UsageError, VerdictError
 if TYPE_CHECKING:
     from understudy.drill.findings import DrillReport
     from understudy.drill.scenario import Scenario
+    from understudy.lab import Lab
 
 
 def command(
@@ -87,17 +88,23 @@ def command(
         return
     overrides = _overrides(fault, nodes, settings, hold, client, rate, after)
     plan = _scenario(str(scenario), overrides, limits)
-    place = None
-    if name is not None:
-        from understudy.lab import named
-
-        place = named.find(name)
-        _refuse_other_layout(plan, place.layout, name)
-    folder = history or conduct.folder_for(plan.name)
+    _refuse_unwritable(json_file, html_file)
     silent = json_file is not None and str(json_file) == "-"
-    report = conduct.conduct(
-        plan, folder, progress.for_terminal(quiet=silent), runs=runs, seed=seed, place=place, command=typed
-    )
+    teller = progress.for_terminal(quiet=silent)
+
+    def conducted(place: Lab | None = None) -> tuple[DrillReport, Path]:
+        if place is not None:
+            _refuse_other_layout(plan, place.layout, str(name))
+        folder = history or conduct.folder_for(plan.name)
+        report = conduct.conduct(plan, folder, teller, runs=runs, seed=seed, place=place, command=typed)
+        return report, folder
+
+    if name is None:
+        report, folder = conducted()
+    else:
+        from understudy.drill.inject import on_named
+
+        report, folder = on_named(name, f"running the drill {plan.name}", conducted)
     _tell(report, json_file, html_file, folder)
 
 
@@ -136,6 +143,13 @@ def _setting(text: str) -> tuple[str, str]:
     if not sign:
         raise UsageError(f"reading --set {text!r}", "it is not name=value", "`understudy fault --list` has the names.")
     return name, value
+
+
+def _refuse_unwritable(*files: Path | None) -> None:
+    """Refuse before the drill what would only be found after it."""
+    for file in files:
+        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+            raise UsageError(f"writing {file}", "its directory is not there, or it is one itself", "Name another file.")
 
 
 def _refuse_other_layout(plan: Scenario, layout: str, name: str) -> None:

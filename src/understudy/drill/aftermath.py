@@ -7,10 +7,13 @@ from collections.abc import Iterable, Sequence
 from understudy.drill.history import Final
 from understudy.drill.operation import Kind, Operation
 from understudy.errors import IncompleteError
+from understudy.lab.deadline import Deadline
+from understudy.lab.layout import of_kind
 from understudy.lab.live import Lab
 from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
-from understudy.valkey.target import Mode
+from understudy.valkey.target import Address, Mode
+from understudy.valkey.topology import Topology
 from understudy.valkey.wire import ReplyError
 
 _BATCH = 1000
@@ -40,6 +43,31 @@ def read_all(lab: Lab, operations: Iterable[Operation]) -> Final:
                 else:
                     final[key] = None if reply is None else reply.decode()
     return final
+
+
+def await_agreement(lab: Lab, within_s: float = 30.0) -> None:
+    """Wait until every server says the same of who is primary of what: one that was paused has an old view.
+
+    Raises:
+        StartError: not in time.
+    """
+    Deadline(within_s).until("waiting for the servers to agree on who is primary", lambda: _agree(lab))
+
+
+def _agree(lab: Lab) -> bool:
+    data = of_kind(lab.nodes, "valkey")
+    if lab.layout in {"cluster", "enterprise"}:
+        views = {_owners(str(lab.call(node, "CLUSTER", "NODES")), node.address) for node in data}
+        return len(views) == 1
+    roles = [(node.address, lab.call(node, "ROLE")) for node in data]
+    primaries = {address for address, role in roles if role[0] == "master"}
+    followed = {Address(role[1], int(role[2])) for _, role in roles if role[0] == "slave"}
+    return len(primaries) == 1 and followed <= primaries
+
+
+def _owners(nodes: str, seed: Address) -> frozenset[tuple[Address, frozenset[int]]]:
+    shards = Topology.from_cluster_nodes(nodes, seed).shards
+    return frozenset((shard.primary.address, shard.slots) for shard in shards if shard.primary and shard.slots)
 
 
 def remove(lab: Lab, keys: Sequence[str]) -> None:

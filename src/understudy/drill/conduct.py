@@ -63,11 +63,10 @@ def conduct(
             if total > 1:
                 progress.say(f"run {at * runs + number + 1} of {total}: {leg.name or leg.layout}")
             name = "-".join(filter(None, [_file_name(leg.name or scenario.name), str(number + 1) if runs > 1 else ""]))
-            ran = run(leg, folder, progress, seed + number, place)
-            history.write(folder / f"{name}.history.gz", ran.history, ran.parts)
-            _remove(ran.parts)
-            servers.append(str(ran.history.header["servers"]))
-            findings.append(_judged(ran.history, scenario.budget, leg.name or scenario.name))
+            found = run(leg, folder, progress, seed + number, place)
+            history.write(folder / f"{name}.history.gz", found)
+            servers.append(str(found.header["servers"]))
+            findings.append(_judged(found, scenario.budget, leg.name or scenario.name))
         reports.append((leg.name if len(scenario.legs) > 1 else "", _leg_report(findings)))
     return _report(scenario, when, ", ".join(dict.fromkeys(servers)), command, reports)
 
@@ -133,11 +132,6 @@ def _make(folder: Path) -> None:
         raise UnreachableError(
             f"making {folder} for the histories", error.strerror or str(error), "Name another --history."
         ) from error
-
-
-def _remove(parts: Iterable[Path]) -> None:
-    for folder in {part.parent for part in parts}:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _file_name(text: str) -> str:

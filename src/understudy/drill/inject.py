@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TypeVar
 
 from understudy.drill.chosen import chosen
 from understudy.drill.fault import Fault, Scene, Value
@@ -14,6 +15,8 @@ from understudy.errors import NotFoundError, RefusedError
 from understudy.lab import named, server, state
 from understudy.lab.live import Lab
 from understudy.lab.server import LabNode
+
+Result = TypeVar("Result")
 
 _WHOLE_WITHIN_S = 60.0
 
@@ -79,7 +82,7 @@ def inject(what: Plan, for_s: float, tell: Callable[[str], None]) -> str:
     return did
 
 
-def on_named(name: str | None, doing: str, act: Callable[[Lab], str]) -> str:
+def on_named(name: str | None, doing: str, act: Callable[[Lab], Result]) -> Result:
     """Act on a lab by its name, or the only one that runs; no other command changes it meanwhile.
 
     Raises:

@@ -8,8 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from math import ceil
 from pathlib import Path
 
@@ -28,7 +27,7 @@ from understudy.drill.scenario import Leg
 from understudy.drill.shards import Shards
 from understudy.drill.watch import Watch
 from understudy.drill.workload import Plan, Workload
-from understudy.errors import UnderstudyError
+from understudy.errors import UnderstudyError, UnreachableError
 from understudy.lab import temporary
 from understudy.lab.layout import of_kind
 from understudy.lab.layouts import options_for
@@ -41,17 +40,10 @@ RATE_OF_ONE_PROCESS = 1250.0  # operations/s; with more the interpreter's lock m
 _BEGINS_IN_NS = 300_000_000
 
 
-@dataclass
-class Ran:
-    """What a leg left: its history, the files of its operations, and what is worth telling of it."""
+def run(leg: Leg, directory: Path, progress: Progress, seed: int, place: Lab | None = None) -> History:
+    """Run a leg, in a lab of its own unless `place` is given, which is left whole; return its history.
 
-    history: History
-    parts: list[Path]
-    notes: list[str] = field(default_factory=list)
-
-
-def run(leg: Leg, directory: Path, progress: Progress, seed: int, place: Lab | None = None) -> Ran:
-    """Run a leg, in a lab of its own unless `place` is given, which is left whole; files go to `directory`.
+    In `directory` operations are written while it runs, and removed when it ends.
 
     Whatever happens, interruption included: the fault is undone, and no process of ours is left.
 
@@ -59,26 +51,28 @@ def run(leg: Leg, directory: Path, progress: Progress, seed: int, place: Lab | N
         UnderstudyError: the lab did not start, a client did not connect, or the fault could not be applied.
     """
     with ExitStack() as stack:
-        lab = place or stack.enter_context(temporary.run(options_for(leg.layout, **leg.lab)))  # type: ignore[arg-type]
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=directory, prefix=".running-")))
+        options = leg.lab.model_dump(exclude_none=True)
+        lab = place or stack.enter_context(temporary.run(options_for(leg.layout, **options)))
         if place is not None:
             stack.callback(lab.heal)
-        ran = _Leg(leg, lab, directory, progress, seed, stack).run()
-        if place is not None and ran.history.final:
-            aftermath.remove(lab, list(ran.history.final))
-        return ran
+        found = _Leg(leg, lab, scratch, progress, seed, stack).run()
+        if place is not None and found.final:
+            aftermath.remove(lab, list(found.final))
+        return found
 
 
 class _Leg:
     def __init__(self, leg: Leg, lab: Lab, directory: Path, progress: Progress, seed: int, stack: ExitStack) -> None:
         self.leg, self.lab, self.progress, self.seed, self.stack = leg, lab, progress, seed, stack
-        self.directory = Path(tempfile.mkdtemp(dir=directory))
+        self.directory = directory
         self.tag = secrets.token_hex(3)
         self.notes: list[str] = []
         self.shards = Shards.of_lab(lab)
         self.undo = stack.enter_context(ExitStack())
         self.relay: Relay | None = None
 
-    def run(self) -> Ran:
+    def run(self) -> History:
         leg, presets = self.leg, self.leg.presets()
         if any(preset.stable for preset in presets):
             self.relay = self.stack.enter_context(Relay(self._addresses()))
@@ -88,7 +82,8 @@ class _Leg:
         with stage(self.progress, leg.name or leg.layout, None, "operations"):
             for work in workloads:
                 work.await_ready()
-            zero_ns, zero = time.monotonic_ns() + _BEGINS_IN_NS, datetime.now(UTC)
+            zero_ns = time.monotonic_ns() + _BEGINS_IN_NS
+            zero = datetime.now(UTC) + timedelta(microseconds=_BEGINS_IN_NS / 1000)
             watch = Watch(self.lab, self.shards, zero_ns)
             with watch:
                 for number, work in enumerate(workloads):
@@ -109,7 +104,7 @@ class _Leg:
             "servers": str(find_binary(self.lab.options.server)), "seed": self.seed, "notes": self.notes,
         }  # fmt: skip
         events = sorted(watch.events, key=lambda event: event.at_us)
-        return Ran(History(header, operations, events, final), parts, self.notes)
+        return History(header, operations, events, final)
 
     def _prepare(self) -> tuple[Fault | None, Scene]:
         plan = self.leg.fault
@@ -153,7 +148,8 @@ class _Leg:
         watch.note("applied", names, None, said)
         self.progress.say(said)
         applied_ns = time.monotonic_ns()
-        steps = [(leg.idle_after_s, "wake"), (leg.after_s + (plan.hold_s or 0), "end")]
+        end_s = leg.after_s + (plan.hold_s or 0)
+        steps = [(min(leg.idle_after_s, end_s / 2), "wake"), (end_s, "end")]
         if plan.hold_s is not None and fault.lasting:
             steps.append((plan.hold_s, "undo"))
         for at_s, step in sorted(steps):
@@ -169,10 +165,11 @@ class _Leg:
                 return
 
     def _mend(self, watch: Watch) -> None:
-        """Undo what is not undone yet, and wait until the lab is whole."""
+        """Undo what is not undone yet, and wait until the lab is whole and its servers agree on who is who."""
         try:
             self.undo.close()
             self.lab.heal()
+            aftermath.await_agreement(self.lab)
         except UnderstudyError as error:
             self.notes.append(f"the lab did not become whole again: {error}")
             watch.note("unmended", "", None, str(error))
@@ -183,7 +180,7 @@ class _Leg:
             final = aftermath.read_all(self.lab, operations)
             rows = aftermath.keys_per_shard(self.lab)
             self._try_by_hand("after it")
-        except (UnderstudyError, redis.RedisError) as error:
+        except UnderstudyError as error:
             self.notes.append(f"what is there could not be read: {error}")
             return None
         if len(rows) > 1:
@@ -195,7 +192,11 @@ class _Leg:
     def _try_by_hand(self, when: str) -> None:
         for wanted, attempt in ((self.leg.crud, try_crud), (self.leg.moved, follow_moved)):
             if wanted:
-                self.notes.append(f"{when}: {attempt(self.lab.target(), f'drill:{self.tag}:by-hand')}")
+                try:
+                    said = attempt(self.lab.target(), f"drill:{self.tag}:by-hand")
+                except redis.RedisError as error:
+                    raise UnreachableError(f"trying the lab by hand {when}", str(error)) from error
+                self.notes.append(f"{when}: {said}")
 
     def _addresses(self) -> tuple[Address, ...]:
         return tuple(node.address for node in of_kind(self.lab.nodes, "valkey"))

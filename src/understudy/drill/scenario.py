@@ -64,16 +64,27 @@ class Own(_Strict):
     settings: dict[str, Value] = {}
 
 
+class LabOptions(_Strict):
+    """Options of the layout, as `understudy up` has them; what is not given is the layout's own choice."""
+
+    primaries: int | None = Field(default=None, ge=1)
+    replicas: int | None = Field(default=None, ge=0)
+    node_timeout_ms: int | None = Field(default=None, ge=100)
+    down_after_ms: int | None = Field(default=None, ge=100)
+    persist: bool = False
+    tls: bool = False
+
+
 class Leg(_Strict):
     """One run of a scenario: a layout, a fault, and the clients that meet it side by side.
 
     `judge` names the clients that the verdict is about; empty: all. `crud` tries create, read, update and delete
-    before and after, `moved` whether a client follows a redirection. `lab` has options of the layout.
+    before and after, `moved` whether a client follows a redirection.
     """
 
     name: str = ""
     layout: Literal["standalone", "sentinel", "cluster", "enterprise"]
-    lab: dict[str, int] = {}
+    lab: LabOptions = LabOptions()
     clients: tuple[str, ...] = ("defaults", "recommended")
     judge: tuple[str, ...] = ("recommended",)
     crud: bool = False
