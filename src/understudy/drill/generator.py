@@ -86,8 +86,9 @@ class Generator:
     def warm_up(self, zero_ns: int) -> None:
         """Do a few operations now, so that an idle client has connections to lose."""
         self._zero_ns = zero_ns
-        for self._next in range(_WARM_UP):
-            self._call(self._next, time.monotonic_ns())
+        for number in range(_WARM_UP):
+            self._call(number, time.monotonic_ns())
+        self._next = _WARM_UP
 
     def begin(self, zero_ns: int, from_ns: int) -> None:
         """Start: the next operation is due at `from_ns` (monotonic); times are told from `zero_ns`."""
