@@ -36,7 +36,7 @@ class Client(Protocol):
 class Trace:
     """What was seen of one call on the wire: tries sent, tries never answered, redirections.
 
-    `error` and `outcome` say how the call ended; until it failed it is ok.
+    `error`, its `text` and `outcome` say how the call ended; until it failed it is ok.
     """
 
     key: bytes
@@ -46,6 +46,7 @@ class Trace:
     asked: int = 0
     outcome: Outcome = Outcome.OK
     error: str = ""
+    text: str = ""
 
 
 class Watch(Protocol):

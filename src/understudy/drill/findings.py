@@ -55,13 +55,14 @@ class Outage:
 
 @dataclass(frozen=True)
 class ErrorCount:
-    """An error class, how it ended, how often, and when it was first and last returned."""
+    """An error class, how it ended, how often, when it was first and last returned, and what the last one said."""
 
     error: str
     outcome: str
     count: int
     first_s: float
     last_s: float
+    text: str = ""
 
 
 @dataclass(frozen=True)

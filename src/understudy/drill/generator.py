@@ -28,6 +28,7 @@ UNFINISHED = "Unfinished"  # the error of an operation that had not ended when t
 _WARM_UP = 12
 _LOOK_UP_EVERY_NS = 50_000_000
 _CATCH_UP = 3
+_LONGEST_TEXT = 300
 
 Connect = Callable[[], tuple[Client, Watch]]
 
@@ -62,11 +63,15 @@ class _Call:
 
 
 class Generator:
-    """Runs a load until it is stopped; the operations that ended come out of `done`."""
+    """Runs a load until it is stopped; the operations that ended come out of `done`.
+
+    `said` has what the last error of each class said.
+    """
 
     def __init__(self, load: Load, connect: Connect, seed: int) -> None:
         self.load = load
         self.done: deque[Operation] = deque()
+        self.said: dict[str, str] = {}
         self._connect = connect
         self._shared: tuple[Client, Watch] | None = None
         self._random = random.Random(f"{seed}:{load.client}:{load.part}")  # noqa: S311 - which key is read, no secret
@@ -156,7 +161,7 @@ class Generator:
         try:
             client, watch = self._shared or self._connect()
         except Exception as error:  # noqa: BLE001 - whatever a library raises is an outcome
-            trace = Trace(b"", outcome=Outcome.FAILED, error=type(error).__name__)
+            trace = Trace(b"", outcome=Outcome.FAILED, error=type(error).__name__, text=str(error))
             ended_ns = time.monotonic_ns()
         else:
             with watch(call.key) as trace:
@@ -174,6 +179,8 @@ class Generator:
             self._note(call, trace, ended_ns)
 
     def _note(self, call: _Call, trace: Trace, ended_ns: int) -> None:
+        if trace.text:
+            self.said[trace.error] = trace.text[:_LONGEST_TEXT]
         if call.kind is Kind.SET and trace.outcome is Outcome.OK:
             self._acknowledged.append(call.key)
         due, begun, ended = ((at - self._zero_ns) // 1000 for at in (call.due_ns, call.begun_ns, ended_ns))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from understudy.drill.checker import check
 from understudy.drill.findings import ClientFindings, ErrorCount, LegFindings, Mark
@@ -69,7 +69,7 @@ def measure_client(history: History, client: str, operations: Sequence[Operation
         busy=lives[Part.BUSY],
         idle=lives[Part.IDLE] if parts[Part.IDLE] else None,
         fresh=lives[Part.FRESH] if parts[Part.FRESH] else None,
-        errors=count_errors(operations, origin_us(history)),
+        errors=count_errors(operations, origin_us(history), history.header.get("said", {}).get(client, {})),
         moved=sum(one.moved for one in operations),
         asked=sum(one.asked for one in operations),
         latency=phases(history, busy, found),
@@ -78,13 +78,25 @@ def measure_client(history: History, client: str, operations: Sequence[Operation
     )
 
 
-def count_errors(operations: Sequence[Operation], from_us: int) -> tuple[ErrorCount, ...]:
-    """Return the error classes by outcome, the most frequent first; times are when the error was returned."""
+def count_errors(
+    operations: Sequence[Operation], from_us: int, said: Mapping[str, str] | None = None
+) -> tuple[ErrorCount, ...]:
+    """Return the error classes by outcome, the most frequent first; times are when the error was returned.
+
+    `said` has what the last one of each class said.
+    """
     times: dict[tuple[str, str], list[int]] = {}
     for one in operations:
         if one.outcome is not Outcome.OK:
             times.setdefault((one.error, one.outcome.value), []).append(one.ended_us)
     return tuple(
-        ErrorCount(error, outcome, len(ended), (min(ended) - from_us) / 1e6, (max(ended) - from_us) / 1e6)
+        ErrorCount(
+            error,
+            outcome,
+            len(ended),
+            (min(ended) - from_us) / 1e6,
+            (max(ended) - from_us) / 1e6,
+            (said or {}).get(error, ""),
+        )
         for (error, outcome), ended in sorted(times.items(), key=lambda item: (-len(item[1]), item[0]))
     )

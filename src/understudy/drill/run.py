@@ -67,7 +67,7 @@ class _Leg:
         self.leg, self.lab, self.progress, self.seed, self.stack = leg, lab, progress, seed, stack
         self.directory = directory
         self.tag = secrets.token_hex(3)
-        self.notes: list[str] = []
+        self.notes: list[str] = list(leg.explain)
         self.shards = Shards.of_lab(lab)
         self.undo = stack.enter_context(ExitStack())
         self.relay: Relay | None = None
@@ -96,11 +96,14 @@ class _Leg:
                 parts = [work.finish() for work in workloads]
                 self._mend(watch)
         operations = [one for part in parts for one in history.read_operations(part)]
+        said: dict[str, dict[str, str]] = {}
+        for work in workloads:
+            said.setdefault(work.plan.preset.name, {}).update(work.said)
         final = self._final(operations)
         header = {
             "zero": zero.isoformat(), "ended_us": ended_us, "shards": self.shards.count, "leg": leg.name,
             "layout": leg.layout, "fault": leg.fault.kind if leg.fault else "", "judged": sorted(leg.judged),
-            "clients": {preset.name: str(preset) for preset in presets}, "rate": leg.workload.rate,
+            "clients": {preset.name: str(preset) for preset in presets}, "rate": leg.workload.rate, "said": said,
             "servers": str(find_binary(self.lab.options.server)), "seed": self.seed, "notes": self.notes,
         }  # fmt: skip
         events = sorted(watch.events, key=lambda event: event.at_us)

@@ -79,7 +79,7 @@ class Leg(_Strict):
     """One run of a scenario: a layout, a fault, and the clients that meet it side by side.
 
     `judge` names the clients that the verdict is about; empty: all. `crud` tries create, read, update and delete
-    before and after, `moved` whether a client follows a redirection.
+    before and after, `moved` whether a client follows a redirection. `explain` stands on the page.
     """
 
     name: str = ""
@@ -89,6 +89,7 @@ class Leg(_Strict):
     judge: tuple[str, ...] = ("recommended",)
     crud: bool = False
     moved: bool = False
+    explain: tuple[str, ...] = ()
     workload: Workload = Workload()
     fault: FaultPlan | None = None
     client: dict[str, Own] = {}

@@ -96,7 +96,7 @@ def error_rows(client: ClientFindings) -> list[tuple[str, ...]]:
     """Return a row for every error class and outcome."""
     return [
         (f"{client.name}: {one.error or 'without a name'}", one.outcome, f"{one.count:,}", words.moment(one.first_s),
-         words.moment(one.last_s))
+         words.moment(one.last_s), one.text or words.NONE)
         for one in client.errors
     ]  # fmt: skip
 

@@ -71,10 +71,11 @@ class Plan:
 
 
 class Workload:
-    """Our end of such a process."""
+    """Our end of such a process. `said` has, when it has ended, what the last error of each class said."""
 
     def __init__(self, plan: Plan, advance: Callable[[int], None]) -> None:
         self.plan = plan
+        self.said: dict[str, str] = {}
         self._advance = advance
         self._ready = threading.Event()
         self._ended = threading.Event()
@@ -149,6 +150,7 @@ class Workload:
                 self._ready.set()
             elif "ended" in message:
                 ended = True
+                self.said = message["said"]
             elif error := message.get("error"):
                 kind: type[errors.UnderstudyError] = getattr(errors, error["error"], errors.UnderstudyError)
                 self._error = kind(error["doing"], error["why"], error["try"], error["items"])
@@ -227,7 +229,7 @@ def _run(plan: Plan, words: Iterator[bytes]) -> None:
         life.give_up()
     over.set()
     writer.join()
-    _say(ended=True)
+    _say(ended=True, said={error: text for life in lives.values() for error, text in life.said.items()})
 
 
 def _write_out(lives: Sequence[Generator], path: Path, over: threading.Event) -> None:

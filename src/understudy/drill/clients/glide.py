@@ -82,6 +82,6 @@ def _watch(key: str) -> Iterator[Trace]:
     try:
         yield trace
     except Exception as error:  # noqa: BLE001 - whatever a library raises is an outcome
-        trace.error = type(error).__name__
+        trace.error, trace.text = type(error).__name__, str(error)
         refused = str(error).removeprefix("An error was signalled by the server: ").startswith(_REFUSING_WORDS)
         trace.outcome = Outcome.FAILED if refused else Outcome.INDETERMINATE

@@ -49,7 +49,7 @@ class Wiretap:
         try:
             yield trace
         except Exception as error:  # noqa: BLE001 - whatever a library raises is an outcome
-            trace.error = type(error).__name__
+            trace.error, trace.text = type(error).__name__, str(error)
             trace.outcome = Outcome.INDETERMINATE if trace.unanswered else Outcome.FAILED
         finally:
             self._now.trace = None
