@@ -17,14 +17,14 @@ from understudy.errors import UsageError, VerdictError
 def command(
     keys: Annotated[int, typer.Option(min=1, max=1_000_000, help="Fill the cluster with so many keys.")] = 40_000,
     out_dir: Annotated[
-        Path, typer.Option(help="Where the set and the report go; an earlier demo's are replaced.")
+        Path, typer.Option(help="Where the set and the report pages go; an earlier demo's are replaced.")
     ] = Path("understudy-demo"),
     as_json: Json = False,
 ) -> None:
-    """Show it all: a real cluster is filled, backed up, lost, restored and verified, with a report page.
+    """Show it all: a real cluster is filled, backed up, lost, restored and verified; then a primary dies under load.
 
     The cluster is started for this on free ports and is gone afterwards; no server of yours is touched.
-    Exits with 15 where not everything came back.
+    Leaves the set and a report page. Exits with 15 where not everything came back, or did not survive the failover.
 
     \b
     Examples:

@@ -16,6 +16,7 @@ from understudy.errors import NotFoundError, RefusedError, UnreachableError
 MARK = ".understudy-demo"
 SET_NAME = "understudy-demo"
 REPORT = "report.html"
+DRILL = "drill.html"
 _OTHER = "Name another one with --out-dir, or empty it."
 
 
@@ -34,6 +35,22 @@ class Place:
     def report(self) -> Path:
         """Return where the report page goes."""
         return self.directory / REPORT
+
+    @property
+    def drill(self) -> Path:
+        """Return where the page of the failover goes."""
+        return self.directory / DRILL
+
+    @contextlib.contextmanager
+    def unless_unfinished(self, taken: SetId) -> Iterator[None]:
+        """Remove a set again if the block does not come to its end."""
+        try:
+            yield
+        except BaseException:
+            for stored in self.repository.sets():
+                if stored.id == taken:
+                    self.repository.delete(stored)
+            raise
 
     def clear(self, keep: SetId | None = None) -> None:
         """Remove the sets of demos, whole or not, but for `keep`. Files that no demo made stay."""

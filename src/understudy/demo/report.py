@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from understudy.demo.failover_section import failover_section
 from understudy.demo.outcome import NEXT, Outcome, Step
+from understudy.demo.place import DRILL
 from understudy.pages.charts import Bar
 from understudy.pages.figures import seconds
 from understudy.pages.page import render
@@ -38,6 +40,8 @@ def report_page(outcome: Outcome) -> str:
             for number, shard in enumerate(outcome.shards, 1)
         ],
         type_bars=[Bar(name, number, f"{number:,}") for name, number in outcome.types.items()],
+        failover=failover_section(outcome.failover),
+        drill=DRILL,
         following=NEXT,
     )
 

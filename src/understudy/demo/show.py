@@ -12,6 +12,7 @@ from understudy.demo.place import claim
 from understudy.demo.report import report_page
 from understudy.demo.story import run
 from understudy.demo.tell import Teller
+from understudy.drill import report as drill
 from understudy.pages.page import write
 from understudy.progress import Progress
 
@@ -22,14 +23,19 @@ class Shown:
 
     outcome: Outcome
     report: Path
+    drill: Path
 
     def as_data(self) -> dict[str, Any]:
         """Return it as `--json` prints it."""
-        return self.outcome.as_data() | {"report": str(self.report), "out_dir": str(self.report.parent)}
+        return self.outcome.as_data() | {
+            "report": str(self.report),
+            "drill_report": str(self.drill),
+            "out_dir": str(self.report.parent),
+        }
 
 
 def show(directory: Path, keys: int, progress: Progress, teller: Teller) -> Shown:
-    """Tell the story with so many keys, and leave its set and its report in `directory`.
+    """Tell the story with so many keys, and leave its set and its pages in `directory`.
 
     What an earlier demo left there is replaced only once the new report stands.
 
@@ -40,7 +46,8 @@ def show(directory: Path, keys: int, progress: Progress, teller: Teller) -> Show
     with claim(directory) as place:
         teller.opening()
         outcome = run(place, keys, progress, teller)
+        write(place.drill, drill.report_page(outcome.failover.report))
         write(place.report, report_page(outcome))
         place.clear(keep=SetId.parse(outcome.backup.id))
     teller.closing(outcome, str(place.report))
-    return Shown(outcome, place.report)
+    return Shown(outcome, place.report, place.drill)

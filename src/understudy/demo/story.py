@@ -1,9 +1,8 @@
-"""The story: a real cluster is filled, backed up, lost, restored and verified, step by step."""
+"""The story: a real cluster is filled, backed up, lost, restored and verified; then a primary dies under load."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from understudy import lab
@@ -11,34 +10,24 @@ from understudy.backup.check import check
 from understudy.backup.component import RestoreOptions
 from understudy.backup.components.redis import RedisComponent
 from understudy.backup.restore import restore
-from understudy.backup.take import TakenSet, take
+from understudy.backup.take import take
 from understudy.backup.verify import verify
 from understudy.demo.census import functions, key_count, take_census
-from understudy.demo.outcome import Machine, Outcome, SetSeen, ShardSeen
+from understudy.demo.fill import fill
+from understudy.demo.kill import kill_a_primary
+from understudy.demo.outcome import Outcome
 from understudy.demo.place import SET_NAME, Place
+from understudy.demo.seen import Machine, SetSeen, ShardSeen
 from understudy.demo.steps import Steps
 from understudy.demo.tell import Teller
-from understudy.demo.verdict import Digests, judge
+from understudy.demo.verdict import Digests, judge, overall
 from understudy.lab import sample
 from understudy.pages.figures import count, size
 from understudy.progress import Progress, stage
 from understudy.valkey.discovery import server_version
-from understudy.valkey.router import Replies, Router
-from understudy.valkey.wire import Command
+from understudy.valkey.router import Router
 
 PROFILE = "local"
-
-
-class _Counting(Router):
-    """A router that reports the commands it ran."""
-
-    advance: Callable[[int], None] = staticmethod(lambda _: None)
-
-    def execute(self, commands: Sequence[tuple[int | None, Command]]) -> Replies:
-        """Run the commands, then report them."""
-        replies = super().execute(commands)
-        self.advance(len(commands))
-        return replies
 
 
 def run(place: Place, keys: int, progress: Progress, teller: Teller) -> Outcome:
@@ -54,7 +43,7 @@ def run(place: Place, keys: int, progress: Progress, teller: Teller) -> Outcome:
         with step("start", "Start a cluster") as says, stage(progress, "Starting six servers", None, "servers"):
             cluster = stack.enter_context(lab.cluster())
             target = cluster.target()
-            router = stack.enter_context(contextlib.closing(_Counting(target)))
+            router = stack.enter_context(Router(target))
             name, version = server_version(router.wire(target.seeds[0]))
             ports = sorted(node.address.port for node in cluster.nodes)
             replicas = sum(len(shard.replicas) for shard in router.topology.shards)
@@ -63,11 +52,8 @@ def run(place: Place, keys: int, progress: Progress, teller: Teller) -> Outcome:
                 f"ports {ports[0]}-{ports[-1]}"
             )
 
-        with step("fill", "Fill") as says, stage(progress, "Writing keys", None, "commands"):
-            router.advance = progress.advance
-            sample.fill(router, keys)
-            router.advance = lambda _: None
-            sample.load_function(router)
+        with step("fill", "Fill") as says:
+            fill(target, keys, progress)
             shards = tuple(ShardSeen.of_cluster(cluster, router))
             written = sum(shard.keys for shard in shards)
             says.figure, says.amount, says.unit = f"{count(written, 'key')} and a function library", written, "keys"
@@ -76,7 +62,7 @@ def run(place: Place, keys: int, progress: Progress, teller: Teller) -> Outcome:
         stack.callback(component.close)
         with step("backup", "Back up") as says:
             taken = take([component], place.repository, None, PROFILE, progress, name=SET_NAME)
-            stack.enter_context(_unfinished(place, taken))
+            stack.enter_context(place.unless_unfinished(taken.backup.metadata.id))
             seen = SetSeen.of(taken)
             says.figure = f"{count(seen.keys, 'key')}, {size(seen.size)}; archive {size(seen.archive_size)}"
             says.amount, says.unit = seen.keys, "keys"
@@ -120,7 +106,9 @@ def run(place: Place, keys: int, progress: Progress, teller: Teller) -> Outcome:
             says.good = digests.all_equal
             says.amount, says.unit = digests.compared, "keys"
 
-        verdict = judge(
+        failover = kill_a_primary(step, cluster, after, progress)
+
+        restore_verdict = judge(
             keys=written,
             in_set=seen.keys,
             keys_after_wipe=left,
@@ -131,7 +119,7 @@ def run(place: Place, keys: int, progress: Progress, teller: Teller) -> Outcome:
             functions_same=before.functions == after.functions,
         )
         return Outcome(
-            verdict=verdict,
+            verdict=overall(restore_verdict, failover.verdict),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             machine=Machine.here(f"{name} {version}"),
             steps=tuple(step.done),
@@ -146,17 +134,5 @@ def run(place: Place, keys: int, progress: Progress, teller: Teller) -> Outcome:
             restored=restored,
             verified=verified,
             digests=digests,
+            failover=failover,
         )
-
-
-@contextlib.contextmanager
-def _unfinished(place: Place, taken: TakenSet) -> Iterator[None]:
-    """Remove the set again if the story does not come to its end."""
-    try:
-        yield
-    except BaseException:
-        taken_id = taken.backup.metadata.id
-        for stored in place.repository.sets():
-            if stored.id == taken_id:
-                place.repository.delete(stored)
-        raise

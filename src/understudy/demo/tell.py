@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import Protocol, TextIO
 
 from understudy.demo.outcome import NEXT, Outcome, Step
 from understudy.pages.figures import seconds
 
-TITLE = "Understudy demo: a real cluster is filled, backed up, lost, restored and verified"
+TITLE = (
+    "Understudy demo: a real cluster is filled, backed up, lost, restored and verified; then a primary dies under load"
+)
+
+
+_WIDTH = 120
 
 
 class Teller(Protocol):
@@ -52,13 +58,13 @@ class Plain:
     def done(self, number: int, step: Step) -> None:
         """Print one line."""
         rate = f" ({step.rate})" if step.rate else ""
-        self._line(
-            f"{number}. {step.title:<16} {'ok' if step.good else 'NO'} {seconds(step.took_s):>7}  {step.figure}{rate}"
-        )
+        state = "ok" if step.good else "NO"
+        self._line(f"{number:>2}. {step.title:<16} {state} {seconds(step.took_s):>7}  {step.figure}{rate}")
 
     def closing(self, outcome: Outcome, report: str) -> None:
         """Print the verdict and what is next."""
-        self._line(f"\n{outcome.verdict.word.upper()} in {seconds(outcome.took_s)}: {outcome.verdict.sentence}")
+        said = f"{outcome.verdict.word.upper()} in {seconds(outcome.took_s)}: {outcome.verdict.sentence}"
+        self._line("\n" + fill(said, _WIDTH, break_long_words=False, break_on_hyphens=False))
         for reason in outcome.verdict.reasons:
             self._line(f"  {reason}")
         self._line(f"Report: {report}\n\nTry next:")

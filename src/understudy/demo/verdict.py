@@ -1,16 +1,18 @@
-"""Did everything come back? A pure decision over what was counted."""
+"""Did everything come back, and did it survive? Pure decisions over what was counted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from understudy.backup.component import RestoreReport
 from understudy.backup.verify_report import VerifyReport
+from understudy.drill.findings import Verdict as DrillVerdict
+from understudy.drill.findings import Word
 from understudy.pages.figures import count
 
 MOST_NAMED = 5
+_WORST_FIRST: tuple[Word, ...] = ("failed", "unknown", "passed")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Digests:
 class Verdict:
     """`passed`, `failed` or `unknown`, why, and a sentence that says it."""
 
-    word: Literal["passed", "failed", "unknown"]
+    word: Word
     sentence: str
     reasons: tuple[str, ...] = ()
 
@@ -65,7 +67,10 @@ def judge(
     digests: Digests,
     functions_same: bool,
 ) -> Verdict:
-    """Judge a demo by its counts. What was not compared is never passed: then the verdict is unknown at best."""
+    """Judge backup and restore by their counts.
+
+    What was not compared is never passed: then the verdict is unknown at best.
+    """
     wrong: list[str] = []
     if in_set != keys:
         wrong.append(f"The set holds {count(in_set, 'key')}, and the cluster held {keys:,}.")
@@ -83,8 +88,7 @@ def judge(
         if number := getattr(verified, name):
             wrong.append(f"verify found {count(number, 'key')} {what}: {_some(verified.examples.get(name, []))}")
     if not digests.all_equal:
-        found = f"{digests.different:,} different, {digests.missing:,} missing, {digests.extra:,} extra"
-        wrong.append(f"The digests differ ({found}): {_some(digests.examples)}")
+        wrong.append(f"The digests differ ({_differences(digests)}): {_some(digests.examples)}")
     if not functions_same:
         wrong.append("The functions that are loaded now are not those that were loaded before.")
     if wrong:
@@ -101,6 +105,37 @@ def judge(
         "passed",
         f"All {count(keys, 'key')} were lost and came back with the same value, type and expiry; none is extra.",
     )
+
+
+def judge_failover(drilled: DrillVerdict, survived: Digests, *, functions_same: bool) -> Verdict:
+    """Judge what a killed primary cost, and whether what had been restored was still there afterwards."""
+    lost: list[str] = []
+    if not survived.all_equal:
+        lost.append(f"After the failover the digests differ ({_differences(survived)}): {_some(survived.examples)}")
+    if not functions_same:
+        lost.append("After the failover the functions are not those that were loaded before it.")
+    doing = "Then a primary was killed under load"
+    if lost or drilled.word == "failed":
+        reasons = drilled.reasons if drilled.word != "passed" else ()
+        return Verdict("failed", f"{doing}, and that did not end as it must.", (*lost, *reasons))
+    if drilled.word == "unknown":
+        return Verdict("unknown", f"{doing}, and what that cost is not fully known.", drilled.reasons)
+    if not survived.compared:
+        return Verdict("unknown", f"{doing}, and there was no key that could survive it.")
+    still = f"{count(survived.equal, 'key')} of {survived.compared:,} survived"
+    sentence = f"{doing}: its replica took over, the client came back, and {still}."
+    return Verdict("passed", sentence, drilled.reasons)
+
+
+def overall(*nights: Verdict) -> Verdict:
+    """Return the worst of several verdicts, with the reasons of all that have it; their sentences stay."""
+    word = min((verdict.word for verdict in nights), key=_WORST_FIRST.index)
+    reasons = tuple(reason for verdict in nights if verdict.word == word for reason in verdict.reasons)
+    return Verdict(word, " ".join(verdict.sentence for verdict in nights), reasons)
+
+
+def _differences(digests: Digests) -> str:
+    return f"{digests.different:,} different, {digests.missing:,} missing, {digests.extra:,} extra"
 
 
 def _some(names: tuple[str, ...] | list[str]) -> str:
