@@ -20,16 +20,20 @@ from conftest import Typed
 from support import eventually
 from understudy.backup.check import check
 from understudy.backup.set import BackupSet
+from understudy.demo import kill, story
+from understudy.demo.failover import Failover
 from understudy.demo.outcome import Step
 from understudy.demo.place import MARK
 from understudy.demo.show import show
-from understudy.demo.tell import Plain
+from understudy.demo.tell import Mute, Plain
+from understudy.drill.findings import Budget
 from understudy.progress import Silent
 from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Address, Mode, Target
 
 STEPS = ["start", "fill", "backup", "check", "record", "wipe", "restore", "verify", "compare"]
+STEPS += ["break", "recount"]
 KEYS = 2008  # 2,000, and eight with odd names
 
 
@@ -75,6 +79,19 @@ def test_the_whole_story_as_data(typed: Typed, place: Path) -> None:
     assert sum(shard["keys"] for shard in told["shards"]) == KEYS
     assert not any(listening(port) for port in ports_in(told["steps"][0]["figure"]))
 
+    drill = told["failover"]["drill"]
+    judged = drill["legs"][0]["runs"][0]["clients"][0]
+    assert drill["verdict"]["word"] == "passed"
+    assert drill["judged"] == [judged["name"]] == ["recommended"]
+    assert judged["recovered"] and judged["consistency"]["checked"]
+    assert 0.5 < judged["downtime_s"] < 10
+    assert told["failover"]["survived"]["equal"] == KEYS
+    assert told["failover"]["functions_same"] is True
+    assert re.fullmatch(
+        r"node-4 promoted after [\d.]+ s, the client .+; \d+ of \d+ acknowledged writes lost",
+        told["steps"][STEPS.index("break")]["figure"],
+    )
+
     backup = BackupSet.open(place / told["backup"]["directory"])
     assert check(backup, Silent()) == KEYS
     assert (place / told["backup"]["archive"]).stat().st_size == told["backup"]["archive_size"]
@@ -83,34 +100,50 @@ def test_the_whole_story_as_data(typed: Typed, place: Path) -> None:
     assert "<h2>Passed</h2>" in page
     assert told["backup"]["id"] in page
     assert "2,008" in page
-    assert not re.search(r'(?:src|href)=(?!"data:)', page)
+    assert re.findall(r'(?:src|href)="(?!data:)([^"]*)', page) == ["drill.html"]
     assert "<script" not in page
-    assert "url(" not in page
+    assert set(re.findall(r"url\((.)", page)) == {"#"}
+    assert page.count("promoted: node-4 is now primary") == page.count("killed node-1") > 0
+    assert Path(told["drill_report"]) == place / "drill.html"
+    assert "<h1>Drill: failover</h1>" in (place / "drill.html").read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def failover(tmp_path_factory: pytest.TempPathFactory) -> Failover:
+    """A failover that was seen: for tests that are about something else, since it takes its time."""
+    return show(tmp_path_factory.mktemp("failover") / "demo", 50, Silent(), Mute()).outcome.failover
+
+
+@pytest.fixture
+def without_failover(monkeypatch: pytest.MonkeyPatch, failover: Failover) -> None:
+    monkeypatch.setattr(story, "kill_a_primary", lambda *_: failover)
+
+
+@pytest.mark.usefixtures("without_failover")
 def test_the_whole_story_as_text_and_again_in_the_same_place(typed: Typed, place: Path) -> None:
     first = typed("demo", "--keys", "300", "--out-dir", str(place))
     assert first.returncode == 0, first.stdout + first.stderr
     assert first.stdout.isascii()
     lines = first.stdout.splitlines()
-    numbered = [line for line in lines if re.match(r"\d\. .* ok +[\d.]+ m?s  \S", line)]
-    assert [line[0] for line in numbered] == list("123456789")
+    numbered = [line for line in lines if re.match(r"[ \d]\d\. .* ok +[\d.]+ m?s  \S", line)]
+    assert [int(line[:2]) for line in numbered] == list(range(1, 12))
     assert "DBSIZE 308 -> 0" in first.stdout
     assert "308 of 308 equal" in first.stdout
     assert re.search(r"^PASSED in [\d.]+ m?s: All 308 keys", first.stdout, re.MULTILINE)
-    assert lines[-6:] == [
+    assert re.search(r"recommended: at most [\d.]+ s without a success \(10 s are allowed\)", first.stdout)
+    assert lines[-7:] == [
         f"Report: {place}/report.html",
         "",
         "Try next:",
         "  understudy up cluster",
         "  understudy backup",
         "  understudy restore latest --dry-run",
+        "  understudy drill cluster --html drill.html",
     ]
 
     (place / "mine.txt").write_text("not the demo's")
     before = {path.name for path in place.iterdir()}
-    second = typed("demo", "--keys", "300", "--out-dir", str(place))
-    assert second.returncode == 0, second.stdout + second.stderr
+    show(place, 300, Silent(), Mute())
     after = {path.name for path in place.iterdir()}
     assert len(after) == len(before), "the older set is still there"
     assert len(after - before) == 2, "a new set and its archive"
@@ -160,6 +193,7 @@ class Saboteur(Plain):
                 assert router.execute([(key_slot(key), self._command)]).values[0] in (1, [1], 11, b"OK")
 
 
+@pytest.mark.usefixtures("without_failover")
 @pytest.mark.parametrize(
     ("command", "found"),
     [
@@ -179,7 +213,7 @@ def test_whatever_differs_after_the_restore_is_found_and_fails(
     assert outcome.verdict.word == "failed"
     assert {name: getattr(outcome.verified, name) for name in found} == found
     assert not outcome.digests.all_equal
-    assert re.search(r"^8\. .* NO ", teller.said.getvalue(), re.MULTILINE)
+    assert re.search(r"^ 8\. .* NO ", teller.said.getvalue(), re.MULTILINE)
     assert "FAILED" in teller.said.getvalue()
     page = shown.report.read_text(encoding="utf-8")
     assert "<h2>Failed</h2>" in page
@@ -188,6 +222,7 @@ def test_whatever_differs_after_the_restore_is_found_and_fails(
     assert '<strong class="state failed">1</strong>' in page
 
 
+@pytest.mark.usefixtures("without_failover")
 @pytest.mark.parametrize(
     "command",
     [
@@ -204,7 +239,51 @@ def test_what_digests_do_not_cover_is_found_by_verify_as_the_report_says(
     assert outcome.digests.all_equal
 
 
-def test_interrupted_it_leaves_neither_servers_nor_a_set(understudy_home: Path, place: Path) -> None:
+def test_what_a_failover_took_away_is_found_and_fails(place: Path) -> None:
+    teller = Saboteur("break", b"DEL", b"{tag}:a")
+    outcome = show(place, 100, Silent(), teller).outcome
+    assert outcome.verdict.word == "failed"
+    assert outcome.digests.all_equal
+    assert outcome.failover.survived.missing == 1
+    assert "{tag}:a" in " ".join(outcome.verdict.reasons)
+    assert re.search(r"^11\. .* NO ", teller.said.getvalue(), re.MULTILINE)
+
+
+def test_a_failover_that_costs_more_than_is_allowed_fails_the_demo(
+    monkeypatch: pytest.MonkeyPatch, place: Path
+) -> None:
+    strict = kill.SCENARIO.model_copy(update={"budget": Budget(max_downtime_s=0.1)})
+    monkeypatch.setattr(kill, "SCENARIO", strict)
+    teller = Plain(said := io.StringIO())
+    shown = show(place, 100, Silent(), teller)
+    verdict = shown.outcome.verdict
+    assert verdict.word == "failed"
+    assert "came back with the same value" in verdict.sentence
+    assert re.search(
+        r"recommended: shard 1 was without a success for [\d.]+ s; 0.1 s are allowed", str(verdict.reasons)
+    )
+    assert re.search(r"^10\. .* NO ", said.getvalue(), re.MULTILINE)
+    page = shown.report.read_text(encoding="utf-8")
+    assert "<h2>Failed</h2>" in page
+    assert 'A primary dies: <span class="state failed">failed</span>' in page
+
+
+def descendants(of: int) -> set[int]:
+    """Return the processes that a process started, and theirs."""
+    found: set[int] = set()
+    for children in Path(f"/proc/{of}/task").glob("*/children"):
+        for child in map(int, children.read_text().split()):
+            found |= {child} | descendants(child)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=lambda value: getattr(value, "name", "")
+)
+@pytest.mark.parametrize("during", ["backup", "failover"])
+def test_interrupted_it_leaves_neither_processes_nor_files(
+    understudy_home: Path, place: Path, during: str, number: signal.Signals, code: int
+) -> None:
     running = subprocess.Popen(
         [sys.executable, "-m", "understudy", "demo", "--keys", "3000", "--out-dir", str(place)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ},
@@ -212,20 +291,32 @@ def test_interrupted_it_leaves_neither_servers_nor_a_set(understudy_home: Path, 
     with contextlib.ExitStack() as stack:
         stack.callback(running.kill)
         assert running.stdout
+        assert running.stderr
         seen = ""
-        while not seen.startswith("3. "):
+        while not seen.startswith(" 3. " if during == "backup" else " 9. "):
             seen = running.stdout.readline()
             assert seen, running.communicate()
-            if seen.startswith("1. "):
-                ports = ports_in(seen)
-        os.killpg(running.pid, signal.SIGINT)  # as a terminal does it: everyone in the group hears it
+        while during == "failover" and seen != "killed node-1\n":
+            seen = running.stderr.readline()
+            assert seen, running.communicate()
+        processes = descendants(running.pid)
+        commands = [Path(f"/proc/{one}/cmdline").read_bytes() for one in processes]
+        assert sum(b"drill.workload" in one for one in commands) == (2 if during == "failover" else 0)
+        directories = {Path(f"/proc/{one}/cwd").readlink() for one in processes} - {Path.cwd()}
+        assert directories, "servers run in the directory of the lab"
+        if number == signal.SIGINT:
+            os.killpg(running.pid, number)  # as a terminal does it: everyone in the group hears it
+        else:
+            running.send_signal(number)
         _, complaints = running.communicate(timeout=30)
-    assert running.returncode == 130, complaints
+    assert running.returncode == code, complaints
     assert "Traceback" not in complaints
-    eventually(lambda: not any(listening(port) for port in ports))
+    eventually(lambda: not any(Path(f"/proc/{one}").exists() for one in processes))
     assert {path.name for path in place.iterdir()} <= {MARK, ".lock"}
+    assert not any(directory.exists() for directory in directories)
 
 
+@pytest.mark.usefixtures("without_failover")
 def test_the_exit_code_of_a_demo_that_failed_is_15(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     """The command itself, with a teller that spoils the cluster instead of the one for the terminal."""
     from typer.testing import CliRunner
