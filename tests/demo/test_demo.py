@@ -249,6 +249,12 @@ def test_what_a_failover_took_away_is_found_and_fails(place: Path) -> None:
     assert re.search(r"^11\. .* NO ", teller.said.getvalue(), re.MULTILINE)
 
 
+def test_a_straggler_of_the_load_is_not_taken_for_a_key_that_changed(place: Path) -> None:
+    outcome = show(place, 100, Silent(), Saboteur("break", b"SET", b"drill:late", b"1")).outcome
+    assert outcome.verdict.word == "passed"
+    assert outcome.failover.survived.extra == 0
+
+
 def test_a_failover_that_costs_more_than_is_allowed_fails_the_demo(
     monkeypatch: pytest.MonkeyPatch, place: Path
 ) -> None:

@@ -22,6 +22,7 @@ BUDGET = Budget(max_downtime_s=10, max_lost=20, max_drift_ms=2000)
 SCENARIO = Scenario(
     name="failover", about="A primary of the restored cluster is killed under load.", legs=(LEG,), budget=BUDGET
 )
+OF_THE_DRILL = b"drill:"
 COMMAND = "understudy drill cluster --rate 80 --after 6s --max-downtime 10s --max-lost 20 --max-drift 2s"
 """The same on a cluster of its own."""
 
@@ -40,7 +41,10 @@ def kill_a_primary(step: Steps, cluster: Lab, restored: Census, progress: Progre
 
     with step("recount", "Look again") as says, Router(cluster.target()) as router:
         now = take_census(router, progress, len(restored.digests))
-        survived = Digests.compare(restored.digests, now.digests)
+        # what was under way when the load ended can have had its effect after the drill had tidied up
+        survived = Digests.compare(
+            restored.digests, {key: seen for key, seen in now.digests.items() if not key.startswith(OF_THE_DRILL)}
+        )
         functions_same = restored.functions == now.functions
         says.figure = f"{survived.equal:,} of {len(restored.digests):,} equal after the failover"
         says.good = survived.all_equal and functions_same
