@@ -79,6 +79,7 @@ class Generator:
         self._period_ns = 1e9 / load.rate
         self._zero_ns = self._from_ns = self._begun_ns = 0
         self._stop_ns: int | None = None
+        self._begins = False
         self._turn, self._count = threading.Lock(), threading.Lock()
         self._next = self._workers = self._spare = 0
         self._pending: dict[int, _Call] = {}
@@ -92,12 +93,13 @@ class Generator:
         """Do a few operations now, so that an idle client has connections to lose."""
         self._zero_ns = zero_ns
         for number in range(_WARM_UP):
-            self._call(number, time.monotonic_ns())
+            self._call(number, self._take(number, time.monotonic_ns()))
         self._next = _WARM_UP
 
     def begin(self, zero_ns: int, from_ns: int) -> None:
         """Start: the next operation is due at `from_ns` (monotonic); times are told from `zero_ns`."""
         self._zero_ns, self._from_ns, self._first = zero_ns, from_ns, self._next
+        self._begins = True
         for _ in range(_SPARE_WORKERS):
             self._spawn()
 
@@ -107,12 +109,14 @@ class Generator:
 
     @property
     def busy(self) -> bool:
-        """Return whether anything is still under way, or due."""
-        return self._workers > self._spare or bool(self._pending)
+        """Return whether anything is still under way, or due and not begun."""
+        return self._begins or bool(self._pending)
 
     def give_up(self) -> None:
         """Note what is still under way as indeterminate: its answer is no longer waited for."""
-        now_ns = time.monotonic_ns()
+        self._stop_ns = 0
+        with self._turn:  # whoever was about to begin something has, or will not
+            now_ns = time.monotonic_ns()
         for number in list(self._pending):
             if call := self._pending.pop(number, None):
                 self._note(call, Trace(b"", 1, 1, outcome=Outcome.INDETERMINATE, error=UNFINISHED), now_ns)
@@ -133,15 +137,17 @@ class Generator:
                 # After this machine was late, what is overdue begins at three times the rate: all of it at once would
                 # have hundreds of threads fight for the interpreter, and make us later still.
                 if not self._wait(due_ns, self._begun_ns + self._period_ns / _CATCH_UP):
+                    self._begins = False
                     return
+                call = self._take(number, due_ns)
                 self._next = number + 1
-                self._begun_ns = time.monotonic_ns()
+                self._begun_ns = call.begun_ns
                 with self._count:
                     self._spare -= 1
                     lonely = self._spare < 1
             if lonely:
                 self._spawn()
-            self._call(number, due_ns)
+            self._call(number, call)
             with self._count:
                 self._spare += 1
 
@@ -155,9 +161,11 @@ class Generator:
                 return True
             time.sleep(min(left_ns, _LOOK_UP_EVERY_NS) / 1e9)
 
-    def _call(self, number: int, due_ns: int) -> None:
-        call = _Call(*self._choose(number), due_ns, time.monotonic_ns())
-        self._pending[number] = call
+    def _take(self, number: int, due_ns: int) -> _Call:
+        call = self._pending[number] = _Call(*self._choose(number), due_ns, time.monotonic_ns())
+        return call
+
+    def _call(self, number: int, call: _Call) -> None:
         try:
             client, watch = self._shared or self._connect()
         except Exception as error:  # noqa: BLE001 - whatever a library raises is an outcome
