@@ -211,7 +211,7 @@ def test_redis_7_can_be_slowed_but_not_cut_off_the_bus_and_its_sentinels_do_not_
             assert time.monotonic() - began >= 0.1
         cluster.heal()
         with ExitStack() as undo, pytest.raises(RefusedError, match="cannot be cut off the cluster bus"):
-            applied(cluster, undo, "partition")
+            applied(cluster, undo, "partition", given=("method=relay",))
     with lab.sentinel(server=server) as stack, ExitStack() as undo, pytest.raises(RefusedError, match="Valkey 9"):
         applied(stack, undo, "sentinel-failover", given=("coordinated=true",))
 

@@ -4,50 +4,83 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from understudy.drill import packet_filter
 from understudy.drill.fault import Scene, Value
 from understudy.drill.interposed import Interposed, interpose
-from understudy.errors import RefusedError
+from understudy.drill.sources import reconnect, tell_apart
+from understudy.errors import RefusedError, UsageError
+from understudy.lab.live import Lab
 from understudy.lab.servers.valkey import find_binary
 
 _EVERYTHING, _NOTHING = -2, -1  # what the filter of cluster packets drops
 _FILTERS_ALL = (9,)  # older ones drop packets of one type only, and say OK to this one
 _WRONG = "understudy-cut-off"
+_METHODS = _AUTO, _RELAY, _FILTER = ("auto", "relay", "packet-filter")
 
 
 class Partition:
     """Cut are the cluster bus, whoever of the servers calls the node, and its own link to its primary.
 
-    The first by a filter in the server; the second by the relay, which swallows what replicas, sentinels and migrating
-    primaries say; the third by taking the password for the primary away from it.
+    By the relay: the first by a filter in the server; the second by the relay, which swallows what replicas, sentinels
+    and migrating primaries say; the third by taking the password for the primary away from it. By the packet filter:
+    all three by dropping the packets. `auto` chooses by the lab alone, so that a drill does the same wherever it runs.
     """
 
     name = "partition"
     about = "cut the node off from all other servers; clients still reach it"
     nodes = "primary"
     layouts = frozenset({"sentinel", "cluster", "enterprise"})
-    defaults: Mapping[str, Value] = {}
+    defaults: Mapping[str, Value] = {"method": "auto"}
     lasting = True
     mend = ""
 
     def prepare(self, scene: Scene) -> None:
-        """Put a relay in front of each node.
+        """Put a relay in front of each node, or make the servers differ from clients.
 
         Raises:
-            RefusedError: the server's filter cannot drop every cluster packet.
+            UsageError: there is no such method.
+            RefusedError: it cannot be done with this server, on this machine or as this user.
         """
-        binary = find_binary(scene.lab.options.server)
-        if scene.lab.layout != "sentinel" and not (binary.name == "valkey" and binary.version >= _FILTERS_ALL):
+        if _method(scene) == _FILTER:
+            packet_filter.check_usable(scene.lab, scene.nodes)
+            tell_apart(scene.lab, scene.nodes, scene.undo)
+            return
+        if not _bus_can_be_cut(scene.lab):
             raise RefusedError(
-                "cutting nodes off", f"{binary} cannot be cut off the cluster bus", "Use Valkey 9, or a sentinel lab."
+                "cutting nodes off",
+                f"{find_binary(scene.lab.options.server)} cannot be cut off the cluster bus by a relay",
+                "Use Valkey 9, or a sentinel lab, or method=packet-filter as root on Linux.",
             )
         for node in scene.nodes:
             scene.relays[node.name] = interpose(scene.lab, node, scene.undo)
 
     def apply(self, scene: Scene) -> str:
         """Cut every node that was meant off from all others."""
-        for node in scene.nodes:
-            _cut(scene.relays[node.name], scene.undo.callback, bus=scene.lab.layout != "sentinel")
-        return f"cut {', '.join(node.name for node in scene.nodes)} off from the other servers"
+        method = _method(scene)
+        if method == _FILTER:
+            for node in scene.nodes:
+                scene.undo.callback(reconnect, scene.lab, node)
+            scene.undo.enter_context(packet_filter.PacketFilter(packet_filter.cut_of(scene.lab, scene.nodes)))
+        else:
+            for node in scene.nodes:
+                _cut(scene.relays[node.name], scene.undo.callback, bus=scene.lab.layout != "sentinel")
+        names = ", ".join(node.name for node in scene.nodes)
+        return f"cut {names} off from the other servers" + (" with a packet filter" if method == _FILTER else "")
+
+
+def _method(scene: Scene) -> str:
+    wanted = str(scene.params["method"])
+    if wanted not in _METHODS:
+        raise UsageError("cutting nodes off", f"there is no method {wanted!r}", f"One of: {', '.join(_METHODS)}.")
+    if wanted != _AUTO:
+        return wanted
+    return _RELAY if _bus_can_be_cut(scene.lab) else _FILTER
+
+
+def _bus_can_be_cut(lab: Lab) -> bool:
+    """Return whether there is no cluster bus, or the servers can stop hearing it."""
+    binary = find_binary(lab.options.server)
+    return lab.layout == "sentinel" or (binary.name == "valkey" and binary.version >= _FILTERS_ALL)
 
 
 def _cut(place: Interposed, undo: Callable[..., object], *, bus: bool) -> None:
