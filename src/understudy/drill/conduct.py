@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 import re
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from understudy.drill import history
@@ -64,15 +65,16 @@ def conduct(
                 progress.say(f"run {at * runs + number + 1} of {total}: {leg.name or leg.layout}")
             name = "-".join(filter(None, [_file_name(leg.name or scenario.name), str(number + 1) if runs > 1 else ""]))
             found = run(leg, folder, progress, seed + number, place)
-            history.write(folder / f"{name}.history.gz", found)
+            found.header["budget"] = asdict(scenario.budget)
+            history.write(_unused(folder, name), found)
             servers.append(str(found.header["servers"]))
             findings.append(_judged(found, scenario.budget, leg.name or scenario.name))
         reports.append((leg.name if len(scenario.legs) > 1 else "", _leg_report(findings)))
     return _report(scenario, when, ", ".join(dict.fromkeys(servers)), command, reports)
 
 
-def judge_again(paths: Sequence[Path], budget: Budget, command: str = "") -> DrillReport:
-    """Judge histories that were kept, each as a leg.
+def judge_again(paths: Sequence[Path], limits: Mapping[str, float | None], command: str = "") -> DrillReport:
+    """Judge histories that were kept, each as a leg; by the budget that they were judged by then, and these limits.
 
     Raises:
         NotFoundError, IntegrityError: a file is not there, or is no history.
@@ -81,6 +83,7 @@ def judge_again(paths: Sequence[Path], budget: Budget, command: str = "") -> Dri
     judged: set[str] = set()
     for path in paths:
         found = history.read(path)
+        budget = with_limits(Budget(**found.header.get("budget", {})), limits)
         name = found.header.get("leg") or path.name.removesuffix(".gz").removesuffix(".history")
         reports.append((name if len(paths) > 1 else "", _leg_report([_judged(found, budget, name)])))
         servers.append(str(found.header.get("servers", "")))
@@ -120,7 +123,7 @@ def _report(
     )  # fmt: skip
 
 
-def with_limits(budget: Budget, **limits: float | int | None) -> Budget:
+def with_limits(budget: Budget, limits: Mapping[str, float | None]) -> Budget:
     """Return the budget with those limits that were given."""
     return replace(budget, **{name: limit for name, limit in limits.items() if limit is not None})  # type: ignore[arg-type]
 
@@ -132,6 +135,12 @@ def _make(folder: Path) -> None:
         raise UnreachableError(
             f"making {folder} for the histories", error.strerror or str(error), "Name another --history."
         ) from error
+
+
+def _unused(folder: Path, name: str) -> Path:
+    """Return a file's path that no earlier drill has taken."""
+    names = (f"{name}{f'-{number}' if number > 1 else ''}.history.gz" for number in count(1))
+    return next(path for path in map(folder.joinpath, names) if not path.exists())
 
 
 def _file_name(text: str) -> str:

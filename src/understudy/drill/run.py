@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import ceil
 from pathlib import Path
@@ -69,6 +70,8 @@ class _Leg:
         self.tag = secrets.token_hex(3)
         self.notes: list[str] = list(leg.explain)
         self.shards = Shards.of_lab(lab)
+        # What a fault is prepared with stays to the end: taking a relay away breaks connections, and is no part of it.
+        self.prepared = stack.enter_context(ExitStack())
         self.undo = stack.enter_context(ExitStack())
         self.relay: Relay | None = None
 
@@ -112,12 +115,12 @@ class _Leg:
     def _prepare(self) -> tuple[Fault | None, Scene]:
         plan = self.leg.fault
         if plan is None:
-            return None, Scene(self.lab, (), self.undo)
+            return None, Scene(self.lab, (), self.prepared)
         fault = find_fault(plan.kind, self.leg.layout)
         nodes = chosen(self.lab, plan.nodes or (fault.nodes,), random.Random(self.seed))  # noqa: S311
-        scene = Scene(self.lab, nodes, self.undo, plan.params(self.leg.layout), self._nodes_changed)
+        scene = Scene(self.lab, nodes, self.prepared, plan.params(self.leg.layout), self._nodes_changed)
         fault.prepare(scene)
-        return fault, scene
+        return fault, replace(scene, undo=self.undo)
 
     def _workloads(self, number: int, preset: Preset) -> list[Workload]:
         """Start the processes of one client: several where one could not keep its times."""
@@ -171,6 +174,7 @@ class _Leg:
         """Undo what is not undone yet, and wait until the lab is whole and its servers agree on who is who."""
         try:
             self.undo.close()
+            self.prepared.close()
             self.lab.heal()
             aftermath.await_agreement(self.lab)
         except UnderstudyError as error:

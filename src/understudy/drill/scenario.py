@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from understudy.drill.client import Preset
-from understudy.drill.clients import find_preset
+from understudy.drill.clients import RECOMMENDED_DEADLINE_S, find_preset
 from understudy.drill.fault import Value
 from understudy.drill.faults import find_fault, params_for
 from understudy.drill.findings import Budget
@@ -63,6 +63,11 @@ class Own(_Strict):
     deadline_s: float | None = Field(default=None, gt=0)
     settings: dict[str, Value] = {}
 
+    def preset(self, name: str) -> Preset:
+        """Return it as a preset; one that is based on `recommended` has its deadline unless it names another."""
+        usual = RECOMMENDED_DEADLINE_S if self.base == "recommended" else None
+        return Preset(name=name, **{**dict(self), "deadline_s": self.deadline_s or usual})
+
 
 class LabOptions(_Strict):
     """Options of the layout, as `understudy up` has them; what is not given is the layout's own choice."""
@@ -100,7 +105,7 @@ class Leg(_Strict):
         Raises:
             NotFoundError: a name is not known.
         """
-        own = {name: Preset(name=name, **dict(one)) for name, one in self.client.items()}
+        own = {name: one.preset(name) for name, one in self.client.items()}
         return tuple(find_preset(name, own) for name in self.clients)
 
     @property
@@ -191,7 +196,9 @@ def _scenario(name: str, document: dict[str, Any], overrides: Mapping[str, Any])
         written = _over(base, leg)
         if own and _kind(own) not in (None, _kind(written)):
             written.pop("fault", None)  # another kind: what was said of the first one's nodes does not hold
+            written["name"] = f"{written.get('layout')}, {_kind(own)}"
         made.append(Leg(**_over(written, own)))
+    made = list({(one.name or number): one for number, one in enumerate(made)}.values())  # some may now be the same
     for one in made:
         _refuse_nonsense(one)
     return Scenario(name=name, about=parts.about, legs=tuple(made), budget=Budget(**dict(parts.budget)))

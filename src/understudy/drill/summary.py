@@ -7,8 +7,10 @@ from typing import Any
 
 from understudy.drill import words
 from understudy.drill.findings import ClientFindings, DrillReport, LegFindings, LegReport
+from understudy.drill.verdict import judge, overall
 
 DATA_VERSION = 1
+_FEW_LEGS = 2
 HEADER = (
     "leg", "client", "verdict", "downtime", "servers", "client added", "back", "lost", "doubled", "stale", "errors",
     "idle",
@@ -29,9 +31,9 @@ class Summary:
 def summarize(report: DrillReport) -> Summary:
     """Return a row for each client of each leg, and the verdict with its reasons. Of several runs the worst is shown.
 
-    The verdict of a leg stands at the clients that are judged.
+    Each judged client has its own verdict, on all runs. What was seen of the place is told while the legs are few.
     """
-    rows = [_row(leg, one, one.name in report.judged) for leg in report.legs for one in leg.worst.clients]
+    rows = [_row(report, leg, one) for leg in report.legs for one in leg.worst.clients]
     lines = [f"{report.verdict.word}: {report.scenario}", *(f"  {reason}" for reason in report.verdict.reasons)]
     for leg in report.legs:
         if len(leg.runs) > 1:
@@ -40,15 +42,19 @@ def summarize(report: DrillReport) -> Summary:
                 f"lost {words.spread(one.lost, whole=True)} (least / median / most)"
                 for one in leg.spreads
             ]
+    if len(report.legs) <= _FEW_LEGS:
+        lines += [f"  {note}" for leg in report.legs for note in leg.worst.notes]
     return Summary(HEADER, tuple(rows), RIGHT, tuple(lines))
 
 
-def _row(leg: LegReport, client: ClientFindings, judged: bool) -> tuple[str, ...]:
+def _row(report: DrillReport, leg: LegReport, client: ClientFindings) -> tuple[str, ...]:
     worst = words.worst_outage(client)
+    judged = client.name in report.judged
+    verdict = overall(("", judge(run, report.budget, [client.name])) for run in leg.runs)
     return (
         leg.worst.name,
         client.name,
-        leg.verdict.word if judged else words.NONE,
+        verdict.word if judged else words.NONE,
         words.downtime(client),
         words.duration(worst.promoted_s if worst else None),
         words.duration(worst.client_s if worst else None),
