@@ -108,6 +108,24 @@ def test_a_drill_in_a_running_lab_leaves_it_whole_and_empty(typed: Typed, runnin
     assert "sentinel" in other.stderr
 
 
+def test_an_interrupted_drill_in_a_running_lab_leaves_no_key_in_it(typed: Typed, running: dict[str, Any]) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "understudy", "drill", "ha", "--name", "mine", "--fault", "pause", "--hold", "60s"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stderr
+        said = ""
+        while "paused" not in said:
+            said = process.stderr.readline()
+            assert said
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=90)
+        assert process.returncode == 130
+    (lab,) = json.loads(typed("status", "--name", "mine", "--json").stdout)
+    assert lab["state"] == "running"
+    assert {node["keys"] for node in lab["nodes"] if node["role"] in {"primary", "replica"}} == {0}
+
+
 def test_a_users_own_client_from_the_settings_file(typed: Typed, tmp_path: Path) -> None:
     config = tmp_path / "understudy.toml"
     settings = "base = 'recommended'\ndeadline_s = 4\nsettings = { socket_timeout = 1.0 }"
@@ -142,10 +160,14 @@ def test_runs_are_repeated_and_told_as_least_median_and_most(typed: Typed, tmp_p
         (("cluster", "--set", "speed"), 2, "name=value"),
         (("cluster", "--client", "nobody"), 11, "recommended"),
         (("cluster", "--name", "nobody"), 11, "nobody"),
-        (("cluster", "--check", "x.gz"), 2, "not both"),
+        (("cluster", "--check", "x.gz"), 2, "limits only"),
         (("--check", "nowhere.gz"), 11, "no such file"),
         (("cluster", "--html", "nowhere/page.html"), 2, "directory"),
         (("cluster", "--json", "/"), 2, "directory"),
+        (("cluster", "--html", "-"), 2, "file"),
+        (("--max-lost", "0"), 2, "no scenario"),
+        (("--check", "x.gz", "--runs", "3"), 2, "limits only"),
+        (("cluster", "--rate", "-1"), 2, "rate"),
     ],
 )
 def test_nonsense_is_refused_before_anything_is_started(
@@ -155,6 +177,35 @@ def test_nonsense_is_refused_before_anything_is_started(
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert not list((understudy_home / "labs").glob("*")) if (understudy_home / "labs").exists() else True
+
+
+def test_an_error_is_data_where_data_was_asked_for(typed: Typed) -> None:
+    done = typed("drill", "cluser", "--json", "-")
+    assert done.returncode == 11
+    assert json.loads(done.stdout)["error"] == "NotFoundError"
+
+
+def test_a_leg_that_cannot_be_run_does_not_take_the_others_away(typed: Typed, tmp_path: Path) -> None:
+    own = tmp_path / "two.toml"
+    own.write_text(
+        "layout = 'standalone'\nclients = ['recommended']\n[workload]\nbefore_s = 1\nafter_s = 1\n"
+        "[budget]\nmax_drift_ms = 5000\n"
+        "[[legs]]\nname = 'refused'\nfault = { kind = 'kill', nodes = ['replica'] }\n"
+        "[[legs]]\nname = 'run'\nfault = { kind = 'kill-clients' }\n"
+    )
+    page = tmp_path / "page.html"
+    done = typed("drill", str(own), "--json", "-", "--html", str(page), timeout_s=90)
+    assert done.returncode == 15
+    refused, ran = json.loads(done.stdout)["legs"]
+    assert refused["verdict"]["word"] == "unknown"
+    assert "no replica" in refused["verdict"]["reasons"][0]
+    assert ran["verdict"]["word"] == "passed", ran["verdict"]
+    assert "no replica" in page.read_text()
+
+
+def test_a_terminal_that_knows_ascii_only_is_written_to(typed: Typed) -> None:
+    env = {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"}
+    assert typed("drill", "--list", env=env).returncode == 0
 
 
 def test_a_file_that_is_no_history_is_refused_as_damaged(typed: Typed, tmp_path: Path) -> None:

@@ -66,7 +66,13 @@ def test_a_users_own_scenario_has_legs_that_change_what_stands_above_them(tmp_pa
 
 
 def test_what_is_typed_goes_over_what_is_written(tmp_path: Path) -> None:
-    asked = {"clients": ["one-try"], "workload": {"rate": 7}, "fault": {"set": {"for_s": 1}}, "budget": {"max_lost": 3}}
+    asked = {
+        "clients": ["one-try"],
+        "judge": ["one-try"],
+        "workload": {"rate": 7},
+        "fault": {"set": {"for_s": 1}},
+        "budget": {"max_lost": 3},
+    }
     found = scenario.load(written(tmp_path, OWN), asked)
     for leg in found.legs:
         assert leg.clients == ("one-try",)
@@ -94,6 +100,12 @@ def test_another_fault_takes_nothing_over_from_the_one_it_replaces() -> None:
         ("layout = 'cluster'\n[workload]\nrate = 0", UsageError, "rate"),
         ("layout = 'cluster'\n[workload]\nsets = 0.9\nappends = 0.9", UsageError, "more than 1"),
         ("layout = 'cluster'\nfault = 3", UsageError, "fault"),
+        ("layout = 'cluster'\njudge = ['recomended']", UsageError, "recomended"),
+        ("layout = 'cluster'\nlab = { foo = 3 }", UsageError, "foo"),
+        ("layout = 'cluster'\n[budget]\nmax_downtime_s = true", UsageError, "max_downtime_s"),
+        ("[matrix]\nlayouts = ['standlone']\nfaults = ['kill']", UsageError, "layouts"),
+        ("[matrix]\nlayouts = ['cluster']\nfaults = ['kill']\nhold_s = { kil = 3 }", UsageError, "kil"),
+        ("[matrix]\nlayouts = ['cluster']\nfaults = ['kill']\n[[legs]]\nname = 'x'", UsageError, "matrix"),
         ("layout = 'cluster'\n[fault]\nkind = 'flood'", UsageError, "flood"),
         ("layout = 'standalone'\n[fault]\nkind = 'sentinel-failover'", UsageError, "standalone"),
         ("layout = 'cluster'\n[fault]\nkind = 'kill'\nset = { speed = 1 }", UsageError, "speed"),

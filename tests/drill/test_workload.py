@@ -194,7 +194,7 @@ def test_the_process_ends_when_whoever_started_it_is_gone(valkey_standalone: Lab
     process.stdin.write(orjson.dumps(data) + b"\n")
     process.stdin.flush()
     assert orjson.loads(process.stdout.readline()) == {"ready": True}
-    process.stdin.write(b"go %d\n" % time.monotonic_ns())
+    process.stdin.write(b"go %d %d\n" % (time.monotonic_ns(), time.monotonic_ns()))
     process.stdin.flush()
     eventually((tmp_path / "ops.gz").exists)
     process.stdin.close()

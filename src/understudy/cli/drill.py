@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from understudy.cli.output import print_json, print_table
+from understudy.cli.output import errors_as_data, print_json, print_table
 from understudy.errors import UsageError, VerdictError
 
 if TYPE_CHECKING:
@@ -61,11 +62,19 @@ def command(
       understudy drill ha --client recommended --client valkey-py/defaults --runs 5 --json findings.json
       understudy drill --check cluster.history.gz --max-lost 0
     """
-    if listing or (scenario is None and not check):
+    about_a_run = _given(scenario, fault, nodes, settings, hold, client, rate, after, name, history)
+    limited = _given(check, json_file, html_file, max_downtime, max_lost, max_stale, max_doubled, max_drift)
+    if json_file is not None and str(json_file) == "-":
+        errors_as_data()
+    if listing or not (about_a_run or limited):
         _list()
         return
-    if (scenario is None) == (not check):
-        raise UsageError("running a drill", "either a scenario or --check, not both", "understudy drill --list")
+    if scenario is None and not check:
+        raise UsageError("running a drill", "no scenario is named", "understudy drill --list names them.")
+    if check and (about_a_run or runs != 1):
+        raise UsageError(
+            "judging a history again", "that takes limits only, not what to run", "understudy drill --check FILE"
+        )
     try:
         from understudy.drill import conduct
     except ImportError as error:
@@ -86,6 +95,8 @@ def command(
         return
     overrides = _overrides(fault, nodes, settings, hold, client, rate, after)
     plan = _scenario(str(scenario), overrides, limits)
+    if html_file is not None and str(html_file) == "-":
+        raise UsageError("writing the page", "it goes to a file", "--html report.html")
     _refuse_unwritable(json_file, html_file)
     silent = json_file is not None and str(json_file) == "-"
     teller = progress.for_terminal(quiet=silent)
@@ -104,6 +115,10 @@ def command(
 
         report, folder = on_named(name, f"running the drill {plan.name}", conducted)
     _tell(report, json_file, html_file, folder)
+
+
+def _given(*options: object) -> bool:
+    return any(one is not None and one != [] for one in options)
 
 
 def _scenario(name: str, overrides: dict[str, Any], limits: dict[str, Any]) -> Scenario:
@@ -146,8 +161,10 @@ def _setting(text: str) -> tuple[str, str]:
 def _refuse_unwritable(*files: Path | None) -> None:
     """Refuse before the drill what would only be found after it."""
     for file in files:
-        if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-            raise UsageError(f"writing {file}", "its directory is not there, or it is one itself", "Name another file.")
+        if file is not None and (file.is_dir() or not os.access(file.absolute().parent, os.W_OK | os.X_OK)):
+            raise UsageError(
+                f"writing {file}", "its directory is not there or not writable, or it is one itself", "Another file."
+            )
 
 
 def _refuse_other_layout(plan: Scenario, layout: str, name: str) -> None:

@@ -51,7 +51,10 @@ def command(
         return
     for_s = duration_s(duration)
 
+    from understudy.drill.faults import find_fault
     from understudy.drill.inject import inject, on_named, plan
+
+    find_fault(kind)
 
     def tell(text: str) -> None:
         print(f"{text[0].upper()}{text[1:]}.", file=sys.stderr)

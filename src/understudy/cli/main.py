@@ -7,6 +7,7 @@ imported whichever is typed, and that must stay fast.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -80,6 +81,9 @@ def _fill_closed_streams() -> None:
 def main() -> NoReturn:
     """Run what was typed and exit with the code that DESIGN.md gives it."""
     _fill_closed_streams()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows ASCII only shows the rest as it can
     os.umask(0o077)  # sets and their archives hold everybody's data: what we make is for its owner
     signal.signal(signal.SIGTERM, _terminated)
     code = _run()
@@ -104,6 +108,8 @@ def _run() -> int:
             return _PIPE_CLOSED
         if code == 128 + signal.SIGINT:
             print("\nInterrupted.", file=sys.stderr)
+        if code == 128 + signal.SIGTERM:
+            print("Terminated.", file=sys.stderr)
         return code
     except Exception as error:  # noqa: BLE001 - the last line of defence
         print_bug(error)

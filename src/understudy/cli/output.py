@@ -23,6 +23,11 @@ def _remember(value: bool) -> bool:
     return value
 
 
+def errors_as_data() -> None:
+    """Print errors as data too, for a command that knows only now that its output is."""
+    _wanted["json"] = True
+
+
 Json = Annotated[
     bool,
     typer.Option("--json", help="Print data instead of text; errors too.", callback=_remember, is_eager=True),

@@ -70,11 +70,18 @@ def _owners(nodes: str, seed: Address) -> frozenset[tuple[Address, frozenset[int
     return frozenset((shard.primary.address, shard.slots) for shard in shards if shard.primary and shard.slots)
 
 
-def remove(lab: Lab, keys: Sequence[str]) -> None:
-    """Remove what a drill wrote into a lab that goes on."""
+def remove(lab: Lab, prefix: str) -> None:
+    """Remove every key that begins so: what a drill wrote into a lab that goes on."""
     with _router(lab) as router:
-        for batch in _batches(keys):
-            router.execute([(key_slot(key.encode()), ("UNLINK", key)) for key in batch])
+        for address in router.primaries:
+            cursor = b"0"
+            while True:
+                wire = router.wire(address)
+                cursor, keys = wire.call("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", _BATCH)
+                for key in keys:
+                    wire.call("UNLINK", key)
+                if cursor == b"0":
+                    break
 
 
 def keys_per_shard(lab: Lab) -> list[tuple[str, int, int]]:

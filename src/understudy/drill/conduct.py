@@ -16,9 +16,9 @@ from understudy.drill.findings import Budget, DrillReport, LegFindings, LegRepor
 from understudy.drill.history import History
 from understudy.drill.measure import measure
 from understudy.drill.run import run
-from understudy.drill.scenario import Scenario
+from understudy.drill.scenario import Leg, Scenario
 from understudy.drill.verdict import judge, overall, spreads
-from understudy.errors import UnreachableError
+from understudy.errors import UnderstudyError, UnreachableError
 from understudy.lab import state
 from understudy.lab.live import Lab
 from understudy.progress import Progress
@@ -64,7 +64,14 @@ def conduct(
             if total > 1:
                 progress.say(f"run {at * runs + number + 1} of {total}: {leg.name or leg.layout}")
             name = "-".join(filter(None, [_file_name(leg.name or scenario.name), str(number + 1) if runs > 1 else ""]))
-            found = run(leg, folder, progress, seed + number, place)
+            try:
+                found = run(leg, folder, progress, seed + number, place)
+            except UnderstudyError as error:
+                if total == 1:
+                    raise
+                findings.append(_not_run(leg, scenario.name, error))  # the others are worth being told
+                progress.say(str(error))
+                continue
             found.header["budget"] = asdict(scenario.budget)
             history.write(_unused(folder, name), found)
             servers.append(str(found.header["servers"]))
@@ -102,7 +109,16 @@ def _judged(found: History, budget: Budget, name: str) -> tuple[LegFindings, Ver
     findings = measure(
         found, name=name, layout=header.get("layout", ""), fault=header.get("fault", ""), notes=header.get("notes", ())
     )
-    return findings, judge(findings, budget, header.get("judged", list(header["clients"])))
+    verdict = judge(findings, budget, header.get("judged", list(header["clients"])))
+    if wrong := header.get("wrong"):
+        verdict = overall([("", Verdict("failed", tuple(wrong))), ("", verdict)])
+    return findings, verdict
+
+
+def _not_run(leg: Leg, scenario: str, error: UnderstudyError) -> tuple[LegFindings, Verdict]:
+    fault = leg.fault.kind if leg.fault else ""
+    nothing = LegFindings(leg.name or scenario, leg.layout, fault, False, None, (), (), (), (str(error),))
+    return nothing, Verdict("unknown", (f"it could not be run: {error}",))
 
 
 def _leg_report(runs: Sequence[tuple[LegFindings, Verdict]]) -> LegReport:

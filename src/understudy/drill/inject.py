@@ -90,7 +90,7 @@ def on_named(name: str | None, doing: str, act: Callable[[Lab], Result]) -> Resu
         UsageError: several run and none was named.
         RefusedError: another command works on it.
     """
-    name = name or named.only_one(doing, [lab.name for lab in named.running()])
+    name = name or named.only_one(doing, [lab.name for lab in named.running()], "Choose with --name.")
     if name is None:
         raise NotFoundError(doing, "no lab is running", "Start one: understudy up cluster")
     with state.locked(name):

@@ -55,19 +55,19 @@ def run(leg: Leg, directory: Path, progress: Progress, seed: int, place: Lab | N
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=directory, prefix=".running-")))
         options = leg.lab.model_dump(exclude_none=True)
         lab = place or stack.enter_context(temporary.run(options_for(leg.layout, **options)))
+        tag = secrets.token_hex(3)
         if place is not None:
+            stack.callback(aftermath.remove, lab, f"drill:{tag}")
             stack.callback(lab.heal)
-        found = _Leg(leg, lab, scratch, progress, seed, stack).run()
-        if place is not None and found.final:
-            aftermath.remove(lab, list(found.final))
-        return found
+        return _Leg(leg, lab, tag, scratch, progress, seed, stack).run()
 
 
 class _Leg:
-    def __init__(self, leg: Leg, lab: Lab, directory: Path, progress: Progress, seed: int, stack: ExitStack) -> None:
-        self.leg, self.lab, self.progress, self.seed, self.stack = leg, lab, progress, seed, stack
+    def __init__(
+        self, leg: Leg, lab: Lab, tag: str, directory: Path, progress: Progress, seed: int, stack: ExitStack
+    ) -> None:
+        self.leg, self.lab, self.tag, self.progress, self.seed, self.stack = leg, lab, tag, progress, seed, stack
         self.directory = directory
-        self.tag = secrets.token_hex(3)
         self.notes: list[str] = list(leg.explain)
         self.shards = Shards.of_lab(lab)
         # What a fault is prepared with stays to the end: taking a relay away breaks connections, and is no part of it.
@@ -90,7 +90,7 @@ class _Leg:
             watch = Watch(self.lab, self.shards, zero_ns)
             with watch:
                 for number, work in enumerate(workloads):
-                    work.go(zero_ns + int(number * 1e9 / leg.workload.rate / len(workloads)))
+                    work.go(zero_ns, zero_ns + int(number * 1e9 / leg.workload.rate / len(workloads)))
                 _sleep_until(zero_ns, leg.workload.before_s)
                 self._break(fault, scene, watch, workloads)
                 ended_us = (time.monotonic_ns() - zero_ns) // 1000
@@ -102,12 +102,13 @@ class _Leg:
         said: dict[str, dict[str, str]] = {}
         for work in workloads:
             said.setdefault(work.plan.preset.name, {}).update(work.said)
-        final = self._final(operations)
+        final, wrong = self._final(operations), self._look_around()
         header = {
             "zero": zero.isoformat(), "ended_us": ended_us, "shards": self.shards.count, "leg": leg.name,
             "layout": leg.layout, "fault": leg.fault.kind if leg.fault else "", "judged": sorted(leg.judged),
             "clients": {preset.name: str(preset) for preset in presets}, "rate": leg.workload.rate, "said": said,
             "servers": str(find_binary(self.lab.options.server)), "seed": self.seed, "notes": self.notes,
+            "wrong": wrong,
         }  # fmt: skip
         events = sorted(watch.events, key=lambda event: event.at_us)
         return History(header, operations, events, final)
@@ -182,19 +183,24 @@ class _Leg:
             watch.note("unmended", "", None, str(error))
 
     def _final(self, operations: Sequence[Operation]) -> Final | None:
-        """Read everything, and tell what it looks like; None where it cannot be read."""
+        """Read everything; None where it cannot be read."""
         try:
-            final = aftermath.read_all(self.lab, operations)
-            rows = aftermath.keys_per_shard(self.lab)
-            self._try_by_hand("after it")
+            return aftermath.read_all(self.lab, operations)
         except UnderstudyError as error:
             self.notes.append(f"what is there could not be read: {error}")
             return None
-        if len(rows) > 1:
-            rows.sort()
-            told = (f"{address} serves {slots:,} slots and holds {keys:,} keys" for address, slots, keys in rows)
-            self.notes.append(f"at the end {'; '.join(told)}")
-        return final
+
+    def _look_around(self) -> list[str]:
+        """Tell how keys are spread, and try by hand what was tried before; return what did not work."""
+        try:
+            rows = sorted(aftermath.keys_per_shard(self.lab))
+            if len(rows) > 1:
+                told = (f"{address} serves {slots:,} slots and holds {keys:,} keys" for address, slots, keys in rows)
+                self.notes.append(f"at the end {'; '.join(told)}")
+            self._try_by_hand("after it")
+        except UnderstudyError as error:
+            return [f"by hand, after the fault: {error}"]
+        return []
 
     def _try_by_hand(self, when: str) -> None:
         for wanted, attempt in ((self.leg.crud, try_crud), (self.leg.moved, follow_moved)):

@@ -8,7 +8,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from understudy.drill.client import Preset
 from understudy.drill.clients import RECOMMENDED_DEADLINE_S, find_preset
@@ -17,11 +17,20 @@ from understudy.drill.faults import find_fault, params_for
 from understudy.drill.findings import Budget
 from understudy.errors import NotFoundError, UsageError
 
+LayoutName = Literal["standalone", "sentinel", "cluster", "enterprise"]
 FOLDER = Path(__file__).parent / "scenarios"
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, data: Any) -> Any:
+        for name, value in data.items() if isinstance(data, dict) else ():
+            if isinstance(value, bool) and name in cls.model_fields and cls.model_fields[name].annotation is not bool:
+                raise ValueError(f"{name} is not to be true or false")
+        return data
 
 
 class Workload(_Strict):
@@ -83,15 +92,16 @@ class LabOptions(_Strict):
 class Leg(_Strict):
     """One run of a scenario: a layout, a fault, and the clients that meet it side by side.
 
-    `judge` names the clients that the verdict is about; empty: all. `crud` tries create, read, update and delete
-    before and after, `moved` whether a client follows a redirection. `explain` stands on the page.
+    `judge` names the clients that the verdict is about; empty: `recommended` where that takes part, else all. `crud`
+    tries create, read, update and delete before and after, `moved` whether a client follows a redirection. `explain`
+    stands on the page.
     """
 
     name: str = ""
-    layout: Literal["standalone", "sentinel", "cluster", "enterprise"]
+    layout: LayoutName
     lab: LabOptions = LabOptions()
     clients: tuple[str, ...] = ("defaults", "recommended")
-    judge: tuple[str, ...] = ("recommended",)
+    judge: tuple[str, ...] = ()
     crud: bool = False
     moved: bool = False
     explain: tuple[str, ...] = ()
@@ -111,18 +121,24 @@ class Leg(_Strict):
     @property
     def judged(self) -> frozenset[str]:
         """Return the clients that the verdict is about."""
-        return frozenset(self.judge) & frozenset(self.clients) or frozenset(self.clients)
+        return frozenset(self.judge) or frozenset({"recommended"} & set(self.clients)) or frozenset(self.clients)
 
 
 class Matrix(_Strict):
     """Every one of these faults in every one of these layouts where it makes sense; some are held only so long."""
 
-    layouts: tuple[str, ...]
+    layouts: tuple[LayoutName, ...]
     faults: tuple[str, ...]
     hold_s: dict[str, float] = {}
 
     def legs(self) -> Iterator[dict[str, Any]]:
-        """Return the legs, as they would be written."""
+        """Return the legs, as they would be written.
+
+        Raises:
+            UsageError: a fault is not known, or is held that is not among them.
+        """
+        if others := set(self.hold_s) - set(self.faults):
+            raise UsageError("planning a matrix", f"hold_s names {min(others)!r}, which is not among its faults")
         for layout in self.layouts:
             for kind in self.faults:
                 if layout in find_fault(kind).layouts:
@@ -184,11 +200,14 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Scenario:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"reading {path}, {where}", first["msg"], "See docs/drills.md for the format.") from None
+        doing = f"planning the drill {path.stem}{f', {where}' if where else ''}"
+        raise UsageError(doing, first["msg"], "See docs/drills.md for the format.") from None
 
 
 def _scenario(name: str, document: dict[str, Any], overrides: Mapping[str, Any]) -> Scenario:
     parts = _Parts(**_over(document, {"budget": overrides.get("budget", {})}))
+    if parts.matrix and parts.legs:
+        raise UsageError(f"planning the drill {name}", "it has legs and a matrix", "Keep one of the two.")
     own = {key: value for key, value in overrides.items() if key != "budget"}
     base = {key: value for key, value in document.items() if key not in _Parts.model_fields}
     made = []
@@ -222,6 +241,10 @@ def _refuse_nonsense(leg: Leg) -> None:
     leg.presets()
     if len(set(leg.clients)) < len(leg.clients) or not leg.clients:
         raise UsageError("planning a drill", f"clients must be one or several, each once: {', '.join(leg.clients)}")
+    if others := set(leg.judge) - set(leg.clients):
+        raise UsageError(
+            "planning a drill", f"judge names {min(others)!r}, and the clients are {', '.join(leg.clients)}"
+        )
     if leg.workload.sets + leg.workload.appends > 1:
         raise UsageError("planning a drill", "sets and appends together are more than 1")
     if leg.fault is not None:

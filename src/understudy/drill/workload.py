@@ -1,8 +1,8 @@
 """A client under test in a process of its own: nothing that we measure with shares its interpreter.
 
-The plan comes on standard input (never in the arguments: it holds the password), then words: `go NANOSECONDS`
-(monotonic, when operations begin), `wake` (the idle connection goes to work), `stop`. Answers are lines of JSON. The
-process ends itself when its standard input closes.
+The plan comes on standard input (never in the arguments: it holds the password), then words: `go ZERO FROM`
+(monotonic nanoseconds: from when times are told, when operations begin), `wake` (the idle connection goes to work),
+`stop`. Answers are lines of JSON. The process ends itself when its standard input closes.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, BinaryIO, cast
 
 import orjson
@@ -101,9 +102,9 @@ class Workload:
                 f"connecting the client {self.plan.preset.name!r}", f"not within {_CONNECTS_WITHIN_S:.0f} s"
             )
 
-    def go(self, zero_ns: int) -> None:
-        """Begin at this monotonic time."""
-        self._tell(b"go %d" % zero_ns)
+    def go(self, zero_ns: int, from_ns: int | None = None) -> None:
+        """Begin at `from_ns` (monotonic), or at `zero_ns`, from which all times are told."""
+        self._tell(b"go %d %d" % (zero_ns, zero_ns if from_ns is None else from_ns))
 
     def wake(self) -> None:
         """Set the idle connection to work."""
@@ -179,14 +180,23 @@ def _main() -> None:
     sys.setswitchinterval(0.0005)  # many threads that each do little: none may keep the others waiting
     lines = sys.stdin.buffer
     plan = Plan.from_data(orjson.loads(lines.readline()))
+    words: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_listen_to, args=(lines, words), daemon=True).start()
     try:
-        _run(plan, iter(lines.readline, b""))
+        _run(plan, iter(words.get, None))
     except errors.UnderstudyError as error:
         _say(error=error.as_data())
     except Exception as error:  # noqa: BLE001 - the library's own, while connecting
         doing = f"connecting the client {plan.preset.name!r} to {plan.target}"
         _say(error=errors.UnreachableError(doing, f"{type(error).__name__}: {error}").as_data())
     os._exit(0)  # calls that are stuck would keep the interpreter
+
+
+def _listen_to(lines: BinaryIO, words: SimpleQueue[bytes]) -> None:
+    """Pass on what is said; end with whoever says it, also in the middle of a connect that takes its time."""
+    for line in lines:
+        words.put(line)
+    os._exit(1)
 
 
 def _run(plan: Plan, words: Iterator[bytes]) -> None:
@@ -207,19 +217,17 @@ def _run(plan: Plan, words: Iterator[bytes]) -> None:
     zero_ns = 0
     for word in words:
         match word.split():
-            case [b"go", at]:
-                zero_ns = int(at)
+            case [b"go", zero, begin]:
+                zero_ns = int(zero)
                 if plan.sides:
                     lives[Part.IDLE].warm_up(zero_ns)
-                    lives[Part.FRESH].begin(zero_ns, zero_ns)
-                lives[Part.BUSY].begin(zero_ns, zero_ns)
+                    lives[Part.FRESH].begin(zero_ns, int(begin))
+                lives[Part.BUSY].begin(zero_ns, int(begin))
                 writer.start()
             case [b"wake"] if plan.sides:
                 lives[Part.IDLE].begin(zero_ns, time.monotonic_ns())
             case [b"stop"]:
                 break
-    else:
-        os._exit(1)  # whoever started us is gone
     for life in lives.values():
         life.stop()
     give_up_at = time.monotonic() + ENDS_WITHIN_S

@@ -152,14 +152,14 @@ def left_over() -> list[str]:
     return [record.name for record in records() if record.alive or not record.formed or not record.options.persist]
 
 
-def only_one(doing: str, candidates: list[str]) -> str | None:
+def only_one(doing: str, candidates: list[str], hint: str = "Choose with --name, or --all.") -> str | None:
     """Return the one lab that a command without a name can mean; None where there is none.
 
     Raises:
         UsageError: there are several.
     """
     if len(candidates) > 1:
-        raise UsageError(doing, f"there are several labs: {', '.join(candidates)}", "Choose with --name, or --all.")
+        raise UsageError(doing, f"there are several labs: {', '.join(candidates)}", hint)
     return candidates[0] if candidates else None
 
 
