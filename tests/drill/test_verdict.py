@@ -127,7 +127,18 @@ def test_without_a_budget_only_recovery_is_judged_and_that_is_said() -> None:
     assert found.word == "passed"
     assert found.reasons[0].startswith("No budget is set")
     assert verdict(with_client(recovered=False), Budget()).word == "failed"
-    assert verdict(with_client(recovered=False), Budget(max_lost=0)).word == "passed"
+
+
+@pytest.mark.parametrize("budget", [Budget(), Budget(max_lost=0), Budget(max_doubled=3), Budget(max_downtime_s=60)])
+def test_a_client_that_never_comes_back_has_failed_whatever_is_allowed(budget: Budget) -> None:
+    found = verdict(with_client(recovered=False), budget)
+    assert found == Verdict("failed", ("client: it had not recovered at the end.",))
+
+
+def test_a_client_that_tried_nothing_after_the_fault_is_not_known_to_have_stayed_away() -> None:
+    silent = replace(good_leg().clients[0].busy, tried=0, succeeded=0, recovered=False)
+    found = verdict(with_client(recovered=False, busy=silent))
+    assert found == Verdict("unknown", ("client: nothing was tried after the fault.",))
 
 
 def test_a_run_without_a_fault_can_pass() -> None:

@@ -17,9 +17,9 @@ _WORST_FIRST: tuple[Word, ...] = ("failed", "unknown", "passed")
 def judge(leg: LegFindings, budget: Budget, judged: Collection[str]) -> Verdict:
     """Judge a leg by those clients that are `judged`; the others are only reported.
 
-    Failed where one exceeds what is allowed, or has not recovered though an outage is judged (or nothing else is);
-    where data are judged, also by values that nobody wrote and by refused writes that had their effect. Unknown where
-    nothing failed and something that would have to be known is not. A failure is proven, so it comes first.
+    Failed where one exceeds what is allowed, or had not recovered at the end, whatever else is judged; where data are
+    judged, also by values that nobody wrote and by refused writes that had their effect. Unknown where nothing failed
+    and something that would have to be known is not. A failure is proven, so it comes first.
     """
     clients = [one for one in leg.clients if one.name in judged]
     wrong = [reason for one in clients for reason in _wrong(one, budget)]
@@ -94,7 +94,7 @@ def _wrong(one: ClientFindings, budget: Budget) -> Iterator[str]:
                     f"{one.name}: shard {outage.shard} was without a success for {outage.gap_s:.2f} s{until}; "
                     f"{allowed_s:g} s are allowed."
                 )
-    if not one.recovered and one.operations and (allowed_s is not None or _nothing_allowed(budget)):
+    if not one.recovered and any(life and life.tried for life in (one.busy, one.idle, one.fresh)):
         yield f"{one.name}: it had not recovered at the end{', while a fresh client worked' if one.stuck else ''}."
     for number, limit, what in _limits(one, budget):
         if limit is not None and number > limit:
