@@ -106,6 +106,18 @@ def test_a_mistake_is_told_and_changes_nothing(
     assert state_of_node() == "running"
 
 
+def test_a_limit_is_taken_back_even_when_nobody_is_left_to_undo_it(running: int) -> None:
+    with (
+        redis.Redis(port=running, protocol=2) as client,
+        started("fault", "full-memory", "--for", "10m", env={}) as one,
+    ):
+        before = client.config_get("maxmemory*")
+        assert eventually(lambda: client.config_get("maxmemory*") != before)
+        one.kill()
+        one.communicate(timeout=20)
+        assert eventually(lambda: client.config_get("maxmemory*") == before)
+
+
 def test_without_a_lab_it_says_how_to_start_one(typed: Typed) -> None:
     answer = typed("fault", "kill")
     assert answer.returncode == 11

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 from understudy.drill.chosen import data_only
 from understudy.drill.fault import Scene, Unprepared, Value
+from understudy.drill.relay import Relay
 from understudy.lab.live import Lab
 from understudy.lab.server import LabNode
 from understudy.lab.talk import info
+from understudy.valkey.wire import Command
 
 _LIMITS = ("maxmemory", "maxmemory-policy")
 
@@ -22,13 +24,18 @@ class FullMemory(Unprepared):
     layouts = frozenset({"standalone", "sentinel", "cluster", "enterprise"})
     defaults: Mapping[str, Value] = {"room_kb": 0}
     lasting = True
-    mend = "CONFIG SET maxmemory 0 on each of them, or `understudy down --name {lab}` and `up`."
+    mend = ""
 
     def apply(self, scene: Scene) -> str:
         """Lower the limit of every node that was meant."""
         data_only("filling the memory", scene.nodes)
         for node in scene.nodes:
             before = {limit: str(scene.lab.call(node, "CONFIG", "GET", limit)[1]) for limit in _LIMITS}
+            password = scene.lab.options.password
+            secret: list[Command] = [("AUTH", password)] if password is not None else []
+            # A limit outlives us, however we end: whoever sees our end without this restores it then.
+            keeper = scene.undo.enter_context(Relay([node.inner], listening=False))
+            keeper.last_words(node.inner, [*secret, *(("CONFIG", "SET", *pair) for pair in before.items())])
             scene.undo.callback(_restore, scene.lab, node, before)
             said = info(scene.lab.call(node, "INFO", "memory"))
             counted = int(said["used_memory"]) - int(said.get("mem_not_counted_for_evict", 0))
