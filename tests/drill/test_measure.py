@@ -241,6 +241,17 @@ def test_drift_is_how_late_operations_began_before_the_fault() -> None:
     assert found.drift_p99_ms == pytest.approx(9.9)
 
 
+def test_how_late_the_tool_was_after_the_fault_is_told_apart_from_the_servers_latency() -> None:
+    late = every(10, 10_000, 20_000, late_ms=700, took_ms=702)
+    found = of([*every(10, 0, 10_000), *late], FAULT)
+    assert found.latency["after"].p99_ms == pytest.approx(702)
+    assert (found.drift_p99_ms, found.drift_after_p99_ms) == (0.0, 700.0)
+    assert of(every(10, 0, 20_000)).drift_after_p99_ms is None
+    closed_loop = history(late, {}, [FAULT])
+    closed_loop.header["rate"] = 0
+    assert measure_client(closed_loop, CLIENT).drift_after_p99_ms is None
+
+
 def test_the_servers_took_until_the_last_shard_had_a_new_primary() -> None:
     events = [FAULT, APPLIED, *(Event(at_ms * MS, "promoted", "n", shard, "") for at_ms, shard in
                                 ((12_000, 0), (13_500, 1), (19_000, 0)))]  # fmt: skip

@@ -63,6 +63,7 @@ def test_clients_stand_side_by_side_in_plain_words(single: str) -> None:
         "Idle connection always worked stuck until restart",
         "A fresh client for each call works since +2.50 s works since +2.50 s",
         "Redirections, MOVED / ASK 8 / 0 8 / 0",
+        "Operations began late, before / after the fault (p99) 0.2 ms / 0.2 ms 0.2 ms / 0.2 ms",
         "Acknowledged writes lost 0 0",
     ):
         assert said in text

@@ -119,7 +119,8 @@ class ClientFindings:
     `latency` has the keys `before` (what had ended when the fault began), `during` (due until every shard was well
     again for good, or the end) and `after`, of busy operations; without a fault all were before. `drift_p99_ms` is
     how late busy operations began before the fault, of the tool's own making; with more than the verdict allows it
-    is the tool that was slow.
+    is the tool that was slow. `drift_after_p99_ms` is the same of those due since the fault: with more than that,
+    latencies after the fault are partly the tool's own waiting. None without a fault.
     """
 
     name: str
@@ -141,6 +142,7 @@ class ClientFindings:
     asked: int
     latency: dict[str, Latency]
     drift_p99_ms: float | None
+    drift_after_p99_ms: float | None
     consistency: Consistency
 
 

@@ -46,6 +46,20 @@ def phases(history: History, busy: Iterable[Operation], outages: Iterable[Outage
 
 def drift_p99_ms(history: History, busy: Iterable[Operation]) -> float | None:
     """Return how late operations began before the fault, in milliseconds: the tool's own doing, not the servers'."""
-    fault_us = history.fault_us
-    late = sorted(one.begun_us - one.due_us for one in busy if fault_us is None or one.due_us < fault_us)
+    return _late_p99_ms(one for one in busy if history.fault_us is None or one.due_us < history.fault_us)
+
+
+def drift_after_p99_ms(history: History, busy: Iterable[Operation]) -> float | None:
+    """Return how late operations due since the fault began, in milliseconds: so much of their latency is our waiting.
+
+    The machine was too slow, or every worker was in a call that did not end: then the servers have their part in it.
+    None where there was no fault, and where there is no rate to be kept (0, of the probe): there one waits for another.
+    """
+    if not history.header.get("rate", 1):
+        return None
+    return _late_p99_ms(one for one in busy if history.fault_us is not None and one.due_us >= history.fault_us)
+
+
+def _late_p99_ms(operations: Iterable[Operation]) -> float | None:
+    late = sorted(one.begun_us - one.due_us for one in operations)
     return percentile(late, 0.99) / 1000 if late else None

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from understudy.drill.checker import check
 from understudy.drill.findings import ClientFindings, ErrorCount, LegFindings, Mark
 from understudy.drill.history import History
-from understudy.drill.latency import drift_p99_ms, phases
+from understudy.drill.latency import drift_after_p99_ms, drift_p99_ms, phases
 from understudy.drill.operation import Operation, Outcome, Part
 from understudy.drill.outage import life, origin_us, outages, promotion, resolution_s
 from understudy.drill.series import Axis, series
@@ -74,6 +74,7 @@ def measure_client(history: History, client: str, operations: Sequence[Operation
         asked=sum(one.asked for one in operations),
         latency=phases(history, busy, found),
         drift_p99_ms=drift_p99_ms(history, busy),
+        drift_after_p99_ms=drift_after_p99_ms(history, busy),
         consistency=check(history, client),
     )
 

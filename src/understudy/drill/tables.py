@@ -45,6 +45,10 @@ def side_by_side(clients: Sequence[ClientFindings], judged: Collection[str]) -> 
         ("A fresh client for each call", lambda one: _fate(words.fate(one.fresh, one))),
         ("Errors", lambda one: f"{one.failed + one.indeterminate:,} of {count(one.operations, 'operation')}"),
         ("Indeterminate errors", lambda one: f"{one.indeterminate:,}"),
+        (
+            "Operations began late, before / after the fault (p99)",
+            lambda one: f"{words.milliseconds(one.drift_p99_ms)} / {words.milliseconds(one.drift_after_p99_ms)}",
+        ),
         ("Redirections, MOVED / ASK", lambda one: f"{one.moved:,} / {one.asked:,}"),
     ]
     measures += [(title, partial(_data, name)) for title, name in _CONSISTENCY]

@@ -125,6 +125,12 @@ def _open_questions(one: ClientFindings, budget: Budget, fault: str) -> Iterator
             f"{one.name}: before the fault its operations began up to {late_ms:.0f} ms late (p99), with "
             f"{budget.max_drift_ms:g} ms allowed: this machine was too slow to measure by."
         )
+    late_ms = one.drift_after_p99_ms
+    if late_ms is not None and late_ms > budget.max_drift_ms:
+        yield (
+            f"{one.name}: after the fault its operations began up to {late_ms:,.0f} ms late (p99), with "
+            f"{budget.max_drift_ms:g} ms allowed: latency and downtime since then include this tool's own waiting."
+        )
 
 
 def _passed(clients: Sequence[ClientFindings], budget: Budget) -> Iterator[str]:
