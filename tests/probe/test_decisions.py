@@ -128,6 +128,18 @@ def test_where_nothing_failed_nothing_is_proven() -> None:
     assert (found.word, found.outage_s) == ("unknown", None)
 
 
+@pytest.mark.parametrize(("before", "said"), [("", "Nothing worked"), ("...", "Only 3 operations worked")])
+def test_what_hardly_worked_before_is_no_failure_to_come_back(before: str, said: str) -> None:
+    found = judged(before + "xxxx", before + "xxxx")
+    assert (found.word, found.stuck) == ("unknown", False)
+    assert found.sentence.startswith(said)
+
+
+def test_a_client_that_never_worked_is_stuck_where_a_fresh_one_works() -> None:
+    found = judged("xxxx", "....")
+    assert (found.word, found.stuck) == ("failed", True)
+
+
 def test_acknowledged_writes_that_are_gone_are_counted() -> None:
     found = judged(WELL + "xx....", WELL + "xx....", lost=True)
     assert found.lost

@@ -9,8 +9,8 @@ from understudy.drill.findings import Budget, ClientFindings, Life, Word
 from understudy.drill.history import Event, Final, History
 from understudy.drill.measure import measure
 from understudy.drill.operation import Operation, Outcome
-from understudy.drill.verdict import judge
-from understudy.pages.figures import seconds
+from understudy.drill.verdict import LEAST_OPERATIONS, judge
+from understudy.pages.figures import count, seconds
 from understudy.probe.tries import CLIENT
 
 _SEEN_FROM_OUTSIDE = "whatever happened to the servers"
@@ -30,7 +30,8 @@ class ClientLife:
 class Judgement:
     """The last line of a recovery test.
 
-    `word` is `passed`, `failed` or `unknown`; nothing that failed is unknown: then no recovery was seen. Durations are
+    `word` is `passed`, `failed` or `unknown`; nothing that failed is unknown: then no recovery was seen. So is a client
+    that too little worked for before the first failure, unless a fresh one shows that it is stuck. Durations are
     seconds; `outage_s` is the longest time in which the client under test had no success on some shard, and no shorter
     one than `resolution_s` can be seen. `lost` counts acknowledged writes that were gone at the end, None where
     nobody could read.
@@ -67,9 +68,12 @@ def judgement(
         reasons = ()  # the sentence says it
     if not failures:
         word, reasons = "unknown", ("Nothing failed while this ran: no recovery was there to be seen.",)
+    before = found.latency["before"].operations
+    if word == "failed" and before < LEAST_OPERATIONS and not found.stuck:
+        word = "unknown"  # what never worked cannot fail to come back
     data = found.consistency
     return Judgement(
-        word, _sentence(found, failed=bool(failures)), reasons, found.stuck,
+        word, _sentence(found, before, failed=bool(failures)), reasons, found.stuck,
         found.downtime_s if failures else None, found.resolution_s, _life(found.busy), _life(found.fresh),
         data.lost if data.checked else None, data.stale, {one.error: one.count for one in found.errors},
     )  # fmt: skip
@@ -81,7 +85,7 @@ def _life(life: Life | None) -> ClientLife:
     )
 
 
-def _sentence(found: ClientFindings, *, failed: bool) -> str:
+def _sentence(found: ClientFindings, before: int, *, failed: bool) -> str:
     fresh_works = bool(found.fresh and found.fresh.recovered)
     if not failed:
         return "Nothing failed: every write and read worked."
@@ -95,4 +99,10 @@ def _sentence(found: ClientFindings, *, failed: bool) -> str:
         )
     if fresh_works:
         return "The client is stuck, a fresh one works: start the application again, or change how it connects."
+    if before < LEAST_OPERATIONS:
+        worked = f"Only {count(before, 'operation')}" if before else "Nothing"
+        return (
+            f"{worked} worked before the first failure, and neither the client nor a fresh one works now: "
+            "whether anything failed over is not known. /redis/status says why it does not work."
+        )
     return "Neither the client nor a fresh one works: the servers are not back."
