@@ -11,9 +11,9 @@ import redis
 from redis.credentials import CredentialProvider
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisClusterException, ResponseError
 
-from understudy.errors import NotAuthorisedError, ServerSaidError, UnderstudyError, UnreachableError
+from understudy.errors import NotAuthorisedError, ServerSaidError, UnderstudyError, UnreachableError, UsageError
 from understudy.valkey.connect import RETRYABLE, Client, connect, connect_with_defaults
-from understudy.valkey.discovery import detect_mode
+from understudy.valkey.discovery import ACL_HINT, NO_CLUSTER_HINT, detect_mode, no_cluster
 from understudy.valkey.entra import signed_in
 from understudy.valkey.target import Mode, Target
 
@@ -85,9 +85,14 @@ class Connection:
         """Return the error of ours for one of a client's; passwords never stand in it."""
         if isinstance(error, UnderstudyError):
             return error
+        error = _said_to_cluster_client(error)
         why = self._without_secrets(str(error) or type(error).__name__).rstrip(".")
+        if isinstance(error, NoPermissionError) and "'cluster" in why:
+            return NotAuthorisedError(doing, why, ACL_HINT)
         if isinstance(error, AuthenticationError | NoPermissionError):
             return NotAuthorisedError(doing, why, "Check the user, the password and the user's ACL rules.")
+        if no_cluster(why):
+            return UsageError(doing, why, NO_CLUSTER_HINT)
         if "NOPROTO" in why:
             return ServerSaidError(doing, why, "It speaks RESP2 only: --client recommended, or protocol=2 in redis-py.")
         if isinstance(error, ResponseError) and not isinstance(error, RETRYABLE):
@@ -111,3 +116,11 @@ class Connection:
         for secret in filter(None, (self._target.password, self._target.sentinel_password)):
             text = text.replace(secret, "***")
         return text
+
+
+def _said_to_cluster_client(error: Exception) -> Exception:
+    """Return what a server answered to a client that finds no cluster: redis-py calls each refusal "not enabled"."""
+    cause: BaseException | None = error
+    while isinstance(cause, RedisClusterException):
+        cause = cause.__cause__ or cause.__context__
+    return cause if isinstance(cause, ResponseError | AuthenticationError) else error

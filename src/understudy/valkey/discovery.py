@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterable
 from understudy.errors import NotAuthorisedError, NotFoundError, ServerSaidError, UnreachableError, UsageError
 from understudy.valkey.target import Address, Mode, Target
 from understudy.valkey.topology import Topology
-from understudy.valkey.wire import Reply, ReplyError, Wire
+from understudy.valkey.wire import Reply, ReplyError, Wire, error_for
 
 Open = Callable[[Address], Wire]
 
+NO_CLUSTER_HINT = "REDIS_MODE is wrong: set it to what the server is (standalone, say), or leave it out."
+ACL_HINT = "The user may not run CLUSTER: ACL SETUSER NAME +cluster, or name another user."
+_NO_CLUSTER = "cluster support disabled"
 _TELLS_WITHIN_S = 4.0  # one that is stopped takes connections and says nothing: then another is asked
 
 
@@ -104,6 +107,7 @@ def discover(target: Target, known: Iterable[Address] = ()) -> Topology:
     Raises:
         UnreachableError: nobody answered.
         NotAuthorisedError: somebody answered and refused us.
+        UsageError: the mode says that it is a cluster, and it is none.
     """
     addresses = tuple(dict.fromkeys((*target.seeds, *known)))
     if target.mode is Mode.SENTINEL:
@@ -152,7 +156,7 @@ def _from_sentinels(target: Target) -> Topology:
 def _from_cluster(target: Target, addresses: tuple[Address, ...]) -> Topology:
     """Take the first view of a cluster that calls itself ok; failing that, the first view at all."""
     fallback: Topology | None = None
-    denied: NotAuthorisedError | None = None
+    refused: NotAuthorisedError | UsageError | None = None
     reasons: list[str] = []
     for address in addresses:
         try:
@@ -162,9 +166,10 @@ def _from_cluster(target: Target, addresses: tuple[Address, ...]) -> Topology:
             reasons.append(f"{address} ({error.why})")
             continue
         except NotAuthorisedError as error:
-            denied = error
+            refused = error
             continue
         if isinstance(nodes, ReplyError):
+            refused = _refusal(address, nodes) or refused
             reasons.append(f"{address} ({nodes})")
             continue
         view = Topology.from_cluster_nodes(nodes.decode(), address)
@@ -173,9 +178,25 @@ def _from_cluster(target: Target, addresses: tuple[Address, ...]) -> Topology:
         fallback = fallback or view
     if fallback:
         return fallback
-    if denied:
-        raise denied
+    if refused:
+        raise refused
     raise UnreachableError(
         "looking for the cluster", f"no node answered: {', '.join(reasons)}",
         "Is it up, and are REDIS_NODES right? `understudy status` lists the labs of this machine.",
     )  # fmt: skip
+
+
+def _refusal(address: Address, reply: ReplyError) -> NotAuthorisedError | UsageError | None:
+    """Return the error for a refusal that trying again does not change; None for one that it may."""
+    error = error_for(address, ("CLUSTER NODES",), reply)
+    if isinstance(error, NotAuthorisedError):
+        error.hint = ACL_HINT if error.why.startswith("NOPERM") else error.hint
+        return error
+    if no_cluster(error.why):
+        return UsageError(f"asking {address} for the nodes of its cluster", error.why, NO_CLUSTER_HINT)
+    return None
+
+
+def no_cluster(reply: str) -> bool:
+    """Return whether an error reply says that the server is part of no cluster."""
+    return _NO_CLUSTER in reply
