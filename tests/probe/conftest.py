@@ -58,13 +58,14 @@ def serving(
     *,
     credentials: CredentialProvider | None = None,
     most_streams: int = MOST_STREAMS,
+    host: str = "127.0.0.1",
     **options: Any,
 ) -> Iterator[Probe]:
     """Serve until the block ends."""
     connection = Connection(target, kind, credentials)
     streams = Streams(most_streams, "the probe is ending")
     app = make_app(connection, Options(**{"health_check_interval_ms": 60_000, **options}), streams)
-    with listen("127.0.0.1", 0, "") as listening:
+    with listen(host, 0, "") as listening:
         server = Server(app, listening, when_stopping=streams.stop)
         url = url_of(listening)
         thread = threading.Thread(target=server.serve_until_ended)

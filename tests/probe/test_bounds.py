@@ -84,6 +84,8 @@ def test_with_the_token_everything_is_and_the_page_is_open(guarded: Probe) -> No
     "headers",
     [
         {"Host": "evil.example"}, {"Host": "127.0.0.1.evil.example:3000"}, {"Host": "["}, {"Origin": "https://evil.example"},
+        {"Host": "evil.example@127.0.0.1"}, {"Host": "127.0.0.1/evil.example"}, {"Host": "127.0.0.1\\evil.example"},
+        {"Host": "127.0.0.1 evil.example"}, {"Host": "127.0.0.1#x"}, {"Host": "127.1"}, {"Host": "128.0.0.1"},
         {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"},
     ],
 )  # fmt: skip
@@ -95,11 +97,17 @@ def test_a_page_of_another_site_is_refused(quiet: Probe, headers: dict[str, str]
 
 def test_our_own_page_a_link_to_it_and_curl_are_not(quiet: Probe) -> None:
     port = quiet.url.rstrip("/").rpartition(":")[2]
-    for headers in ({}, {"Host": f"localhost:{port}"}, {"Sec-Fetch-Site": "same-origin"}, {"Host": "[::1]:9"}):
+    for headers in ({}, {"Host": f"localhost:{port}"}, {"Sec-Fetch-Site": "same-origin"}, {"Host": "[::1]:9"}, {"Host": "127.0.0.2"}):
         assert quiet.http.get("/redis/connection-mode", headers=headers).status_code == 200
     link = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
     assert quiet.http.get("/", headers=link).status_code == 200
     assert quiet.http.get("/redis/status", headers=link).status_code == 403
+
+
+def test_another_loopback_address_that_is_listened_on_is_answered() -> None:
+    with serving(NOBODY, host="127.0.0.2") as probe:
+        assert probe.url.startswith("http://127.0.0.2:")
+        assert probe.get("/redis/connection-mode")["mode"] == "standalone"
 
 
 def test_every_answer_tells_browsers_to_do_no_more_than_they_must(quiet: Probe) -> None:

@@ -8,6 +8,7 @@ Source: Fetch Metadata (W3C), RFC 6454, RFC 6750.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Collection
 from http import HTTPStatus
 from ipaddress import ip_address
@@ -21,7 +22,7 @@ from understudy.errors import NotAuthorisedError, RefusedError, UnreachableError
 from understudy.http.problem import problem
 
 LEAST_TOKEN_LENGTH = 16
-_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_NO_HOST = re.compile(r"[@/\\?#\s]")  # never in a host and port; what stands before an @ is read past
 _OUR_OWN = frozenset({"same-origin", "none"})  # "none": typed into the address bar, or a bookmark
 
 
@@ -100,7 +101,7 @@ class Guard:
 def _foreign(headers: Headers, is_open: bool) -> str:
     """Return why a request must come from a page of another site; empty where nothing says so."""
     host = _hostname(headers.get("host", ""))
-    if host not in _LOOPBACK_NAMES:
+    if not is_loopback(host):  # any of its addresses: rebinding needs a name, and the only one is localhost
         return f"the Host header names {host!r}, not this machine"[:200]
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
@@ -113,6 +114,6 @@ def _foreign(headers: Headers, is_open: bool) -> str:
 
 def _hostname(host: str) -> str:
     try:
-        return urlsplit(f"//{host}").hostname or ""
+        return host if _NO_HOST.search(host) else urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
