@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from contextlib import ExitStack
 
@@ -267,4 +268,33 @@ def test_a_move_that_broke_off_when_only_the_goal_knew_is_brought_to_its_end(val
         eventually(lambda: router.refresh().by_slot()[slot].primary.address == goal.address)  # type: ignore[union-attr]
         assert values(valkey_cluster) == EXPECTED
         move_slot(router, slot, next(one for one in router.topology.nodes if one.address == source.address))
+        assert values(valkey_cluster) == EXPECTED
+
+
+def test_a_slot_comes_home_before_its_old_owner_has_heard_that_it_gave_it_away(valkey_cluster: Lab) -> None:
+    fill(valkey_cluster)
+    slot = key_slot(b"key:1")
+    with Router(valkey_cluster.target()) as router:
+        source = router.topology.by_slot()[slot].primary
+        goal = next(shard.primary for shard in router.topology.shards if shard.primary != source)
+        assert source and goal
+        deaf = router.wire(source.address)
+
+        def but_not_who_has_it(*command: str | int) -> object:
+            return b"OK" if command[3:4] == ("NODE",) else Wire.call(deaf, *command)
+
+        hears = ("DEBUG", "DROP-CLUSTER-PACKET-FILTER", -1)
+        soon = threading.Timer(0.3, lambda: valkey_cluster.call(str(source.address.port), *hears))
+        deaf.call("DEBUG", "DROP-CLUSTER-PACKET-FILTER", -2)
+        try:
+            deaf.call = but_not_who_has_it  # type: ignore[method-assign, assignment]
+            assert move_slot(router, slot, goal)
+            soon.start()
+            with Router(valkey_cluster.target().at(goal.address)) as of_goal:
+                assert move_slot(of_goal, slot, source)
+        finally:
+            del deaf.call  # type: ignore[method-assign]
+            deaf.call(*hears)
+        valkey_cluster.heal()
+        assert eventually(lambda: router.refresh().by_slot()[slot].primary.address == source.address)  # type: ignore[union-attr]
         assert values(valkey_cluster) == EXPECTED

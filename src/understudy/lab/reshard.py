@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 
 from understudy.errors import ServerSaidError, UnreachableError
+from understudy.lab.deadline import Deadline
 from understudy.valkey.router import Router
 from understudy.valkey.topology import Node, Shard
-from understudy.valkey.wire import Command
+from understudy.valkey.wire import Command, Wire
 
 _MIGRATE_TIMEOUT_MS = 5000
+_HEARD_WITHIN_S = 10.0
 
 
 def move_slot(router: Router, slot: int, goal: Node, keys_a_step: int = 10) -> int:
@@ -26,13 +28,14 @@ def move_slot(router: Router, slot: int, goal: Node, keys_a_step: int = 10) -> i
         return 0
     here, there = router.wire(source.address), router.wire(goal.address)
     moved = 0
-    try:
-        there.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source.node_id)
-    except ServerSaidError as error:
-        if "already the owner" not in error.why:
-            raise
-        _tell(router, slot, goal, source)  # it broke off when only the goal had been told
-        return 0
+    if not _importing(there, slot, source):
+        if not here.call("CLUSTER", "GETKEYSINSLOT", slot, 1):
+            _tell(router, slot, goal, source)  # it broke off when only the goal had been told
+            return 0
+        # The keys say who has the slot: the goal gave it away and has not heard so yet. The others tell it.
+        Deadline(_HEARD_WITHIN_S).until(
+            f"waiting for {goal.address} to hear that it gave slot {slot} away", lambda: _importing(there, slot, source)
+        )
     try:
         here.call("CLUSTER", "SETSLOT", slot, "MIGRATING", goal.node_id)
     except ServerSaidError as error:
@@ -47,6 +50,17 @@ def move_slot(router: Router, slot: int, goal: Node, keys_a_step: int = 10) -> i
         moved += len(keys)
     _tell(router, slot, goal, source)
     return moved
+
+
+def _importing(there: Wire, slot: int, source: Node) -> bool:
+    """Have a primary import a slot; False where it takes itself for the owner."""
+    try:
+        there.call("CLUSTER", "SETSLOT", slot, "IMPORTING", source.node_id)
+    except ServerSaidError as error:
+        if "already the owner" not in error.why:
+            raise
+        return False
+    return True
 
 
 def _tell(router: Router, slot: int, goal: Node, source: Node) -> None:
