@@ -154,6 +154,36 @@ def test_back_is_the_first_success_due_after_the_last_failure_and_with_the_fault
     assert of(every(10, 0, 20_000), FAULT, APPLIED).busy.back_s == pytest.approx(0.012)
 
 
+def test_a_client_is_back_when_its_last_shard_is() -> None:
+    good = every(10, 0, 20_000, shard=1)
+    first = [*every(10, 0, 10_000), *every(10, 10_000, 12_500, FAILED), *every(10, 12_500, 20_000)]
+    later = [replace(one, shard=2) for one in first if not 12_500 * MS <= one.due_us < 14_000 * MS]
+    found = of([*good, *first, *later], FAULT, APPLIED)
+    assert found.busy.back_s == pytest.approx(4.002)
+    fresh = [replace(one, part=Part.FRESH) for one in (*good, *first, *later)]
+    assert of(fresh, FAULT, APPLIED).fresh.back_s == pytest.approx(4.002)
+
+
+def test_a_client_is_not_back_while_operations_wait_inside_it() -> None:
+    """Calls that are answered in the end are no failures, and yet nothing worked meanwhile."""
+    held = [at(due_ms, took_ms=13_559 - due_ms) for due_ms in range(10_000, 13_559, 10)]
+    waiting = [*every(10, 0, 10_000), *held, *every(10, 13_560, 20_000)]
+    other = [replace(one, shard=1) for one in failover()]
+    found = of([*waiting, *other], FAULT, APPLIED)
+    ended_s = max(one.ended_s for one in found.outages)
+    assert ended_s == pytest.approx(3.559)
+    assert found.busy.back_s == ended_s
+    idle = [replace(one, part=Part.IDLE) for one in waiting if one.due_us < 1_000 * MS or one.due_us > 13_000 * MS]
+    assert of([*every(10, 0, 20_000), *idle], FAULT, APPLIED).idle.back_s == ended_s
+
+
+def test_a_shard_that_is_seldom_asked_and_always_works_does_not_hold_a_client_back() -> None:
+    seldom = [at(500, shard=1), at(18_000, shard=1)]
+    assert of([*failover(), *seldom], FAULT, APPLIED).fresh is None
+    fresh = [replace(one, part=Part.FRESH) for one in (*failover(), *seldom)]
+    assert of(fresh, FAULT, APPLIED).fresh.back_s == pytest.approx(3.022)
+
+
 def test_a_few_errors_to_the_end_are_no_outage() -> None:
     operations = [at(due_ms, FAILED if due_ms % 1000 == 990 else OK) for due_ms in range(0, 20_000, 10)]
     found = of(operations, FAULT)

@@ -96,8 +96,10 @@ class Life:
 
     `recovered` is whether it worked at the end: on every shard that it went to, at least half of what was due in the
     final second succeeded (where nothing was due then, the last operation did). It is false where nothing was tried.
-    `back_s` is when its first success ended that was due after the fault was in effect and after its last failure;
-    None where it has not recovered, or failed last.
+    `back_s` is when it was back on every shard on which anything failed, or had to wait for more than 0.5 s: when the
+    first success had ended that was due after the fault was in effect and after the shard's last failure, and no wait
+    or outage was still to end. Where nothing was amiss, its first success. None where it has not recovered, or where a
+    shard failed last.
     """
 
     tried: int

@@ -9,8 +9,9 @@ from understudy.drill.checker import check
 from understudy.drill.findings import ClientFindings, ErrorCount, LegFindings, Mark
 from understudy.drill.history import History
 from understudy.drill.latency import drift_after_p99_ms, drift_p99_ms, phases
+from understudy.drill.life import life
 from understudy.drill.operation import Operation, Outcome, Part
-from understudy.drill.outage import life, origin_us, outages, promotion, resolution_s
+from understudy.drill.outage import origin_us, outages, promotion, resolution_s
 from understudy.drill.series import Axis, series
 
 
@@ -49,10 +50,10 @@ def measure_client(history: History, client: str, operations: Sequence[Operation
     for one in operations:
         parts[one.part].append(one)
     busy = parts[Part.BUSY]
-    lives = {part: life(history, own) for part, own in parts.items()}
+    found = outages(history, busy)
+    lives = {part: life(history, own, found if part is Part.BUSY else ()) for part, own in parts.items()}
     fresh_works = lives[Part.FRESH].recovered
     broken = [part for part, own in lives.items() if own.tried and not own.recovered]
-    found = outages(history, busy)
     outcomes = Counter(one.outcome for one in operations)
     return ClientFindings(
         name=client,

@@ -1,4 +1,4 @@
-"""How long each shard was of no use to a client, and how its connections fared: from busy, idle and fresh operations.
+"""How long each shard was of no use to a client: from busy operations.
 
 Successes count when they ended, for it is then that the caller had them. An operation is of the time after the fault
 when it was due at or after it. A run without a fault is measured from its start.
@@ -12,12 +12,9 @@ from itertools import pairwise
 from operator import attrgetter
 from statistics import median
 
-from understudy.drill.findings import Life, Outage
+from understudy.drill.findings import Outage
 from understudy.drill.history import Event, History
 from understudy.drill.operation import Operation, Outcome
-
-FINAL_US = 1_000_000
-"""The last second: what succeeds in it has recovered."""
 
 NOTEWORTHY = 5
 """So many times the usual time between two successes is a gap that is worth showing."""
@@ -70,9 +67,9 @@ def _outage(history: History, shard: int, operations: Sequence[Operation]) -> Ou
         shard=shard + 1,
         gap_s=gap_us / 1e6,
         began_s=(began_us - fault_us) / 1e6,
-        ended_s=_since(fault_us, ended_us),
-        sustained_s=_since(fault_us, _sustained(operations, bad, well_us)),
-        promoted_s=_since(fault_us, promoted_us),
+        ended_s=since_s(fault_us, ended_us),
+        sustained_s=since_s(fault_us, _sustained(operations, bad, well_us)),
+        promoted_s=since_s(fault_us, promoted_us),
         client_s=None if needed_us is None else needed_us / 1e6,
         failed=len(bad),
     )
@@ -119,31 +116,6 @@ def resolution_s(history: History, busy: Iterable[Operation]) -> float | None:
     return max(spacings) / 1e6 if spacings else None
 
 
-def life(history: History, operations: Iterable[Operation]) -> Life:
-    """Return how a connection fared after the fault, from its own operations."""
-    fault_us = origin_us(history)
-    since = sorted((one for one in operations if one.due_us >= fault_us), key=_by_due)
-    good = [one for one in since if one.outcome is Outcome.OK]
-    applied = min((one.at_us for one in history.events if one.kind == "applied"), default=fault_us)
-    last_bad_us = max((one.due_us for one in since if one.outcome is not Outcome.OK), default=-1)
-    back = next((one for one in good if one.due_us >= applied and one.due_us > last_bad_us), None)
-    recovered = bool(since) and all(works_at_the_end(one, history.ended_us) for one in by_shard(since).values())
-    return Life(
-        tried=len(since),
-        succeeded=len(good),
-        back_s=(back.ended_us - fault_us) / 1e6 if back and recovered else None,
-        recovered=recovered,
-    )
-
-
-def works_at_the_end(operations: Sequence[Operation], ended_us: int) -> bool:
-    """Tell whether at least half of a shard's operations due in the final second succeeded; without any, the last one.
-
-    A few errors that go on for ever are told by their count, and are no outage.
-    """
-    final = [one for one in operations if one.due_us > ended_us - FINAL_US] or operations[-1:]
-    return 2 * sum(one.outcome is Outcome.OK for one in final) >= len(final)
-
-
-def _since(fault_us: int, at_us: int | None) -> float | None:
+def since_s(fault_us: int, at_us: int | None) -> float | None:
+    """Return a moment in seconds since the fault."""
     return None if at_us is None else (at_us - fault_us) / 1e6
