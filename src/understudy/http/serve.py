@@ -16,8 +16,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from understudy.errors import RefusedError, UsageError
+from understudy.http.connections import Deadlined
 
 _BACKLOG = 256
+_IDLE_S = 5
 _ENDS_WITHIN_S = 5
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -74,7 +76,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app, log_config=None, access_log=False, server_header=False, lifespan="on", ws="none",
-                timeout_graceful_shutdown=_ENDS_WITHIN_S,
+                http=Deadlined, timeout_keep_alive=_IDLE_S, timeout_graceful_shutdown=_ENDS_WITHIN_S,
             )
         )  # fmt: skip
         self._listening = listening
