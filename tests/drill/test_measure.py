@@ -74,6 +74,28 @@ def test_what_the_client_needed_is_counted_from_the_promotion() -> None:
     assert outage.client_s == pytest.approx(0.502)
 
 
+def test_under_sentinels_the_client_is_not_blamed_for_the_time_until_they_name_the_new_primary() -> None:
+    events = [
+        Event(9_000 * MS, "switched", "node-2", 0, "before the fault"),
+        Event(12_000 * MS, "promoted", "node-3", 0, ""),
+        Event(12_300 * MS, "switched", "node-3", 0, "the sentinels name node-3"),
+    ]
+    judged = history(failover(), {}, [FAULT, APPLIED, *events], 20_000 * MS)
+    found = leg(judged)
+    (outage,) = found.clients[0].outages
+    assert (outage.promoted_s, outage.usable_s) == (2.0, 2.3)
+    assert outage.client_s == pytest.approx(0.202)
+    assert found.server_s == pytest.approx(2.3)
+    assert (2.3, "switched") in [(mark.at_s, mark.kind) for mark in found.marks]
+
+
+def test_sentinels_that_name_a_server_before_it_is_primary_make_nobody_faster() -> None:
+    events = [Event(11_900 * MS, "switched", "node-3", 0, ""), Event(12_000 * MS, "promoted", "node-3", 0, "")]
+    (outage,) = of(failover(), FAULT, APPLIED, *events).outages
+    assert (outage.promoted_s, outage.usable_s) == (2.0, 2.0)
+    assert outage.client_s == pytest.approx(0.502)
+
+
 def test_a_promotion_outside_the_outage_tells_nothing_about_the_client() -> None:
     (outage,) = of(failover(), FAULT, Event(15_000 * MS, "promoted", "node-4", 0, "")).outages
     assert outage.promoted_s == pytest.approx(5.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from reports import leg, matrix, measured, report
 from understudy.drill.summary import DATA_VERSION, as_data, summarize
@@ -25,6 +26,18 @@ def test_there_is_a_row_for_each_client_of_each_leg() -> None:
         "40",
         "stuck until restart",
     )
+
+
+def test_errors_of_the_idle_connection_are_told_apart() -> None:
+    found = measured()
+    recommended, naive = found.clients
+    assert naive.idle
+    idle = replace(naive.idle, tried=280, succeeded=0)
+    shown = summarize(
+        report(leg([replace(found, clients=(recommended, replace(naive, failed=280, indeterminate=3, idle=idle)))]))
+    )
+    errors = [dict(zip(shown.header, row, strict=True))["errors"] for row in shown.rows]
+    assert errors == [f"{recommended.failed + recommended.indeterminate:,}", "283 (280 idle)"]
 
 
 def test_the_verdict_and_its_reasons_follow() -> None:

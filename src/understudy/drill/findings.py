@@ -38,9 +38,10 @@ class Outage:
     `sustained_s` is when the shard was well again for good: the outage was over, and the first operation due after
     the last failure had succeeded. None where the outage did not end, or the last operation due failed. A gap of up
     to 0.5 s, or five times the usual time between two successes, is chance, and nothing that a shard had to get over.
-    `promoted_s` is when a server of this shard was first seen as a new primary, at or after the fault; `client_s` is
-    what the client needed after that, where the promotion lies within the outage. `failed` counts what did not
-    succeed and ended at or after the fault.
+    `promoted_s` is when a server of this shard was first seen as a new primary, at or after the fault. `usable_s` is
+    when clients could know it: the same, but with sentinels not before the first of them names another primary.
+    `client_s` is what the client needed after that, where that moment lies within the outage. `failed` counts what did
+    not succeed and ended at or after the fault.
     """
 
     shard: int
@@ -49,6 +50,7 @@ class Outage:
     ended_s: float | None
     sustained_s: float | None
     promoted_s: float | None
+    usable_s: float | None
     client_s: float | None
     failed: int
 
@@ -195,9 +197,10 @@ class Mark:
 class LegFindings:
     """One layout, one fault, its clients side by side. `applied` is false where the fault was not seen to take effect.
 
-    `fault` is empty where none was meant. `server_s` is how long the servers took to promote, from the fault to the
-    first promotion of the shard that was last; None where nothing was promoted. `note` tells
-    what is worth telling of the place, such as keys for each shard.
+    `fault` is empty where none was meant. `server_s` is how long the servers took until clients could use them again:
+    from the fault to the first promotion of the shard that was last, or until the sentinels name the new primary where
+    that is later; None where nothing was promoted. `note` tells what is worth telling of the place, such as keys for
+    each shard.
     """
 
     name: str

@@ -37,7 +37,8 @@ class Event:
     """Something that happened to the servers, `at_us` microseconds since the drill's zero.
 
     Kinds: `fault` (its injection begins), `applied`, `undone`; `promoted` and `demoted` (a node began or ceased to
-    call itself primary), `gone` and `back` (it stopped or began answering). `shard` counts from 0; None: all, or none.
+    call itself primary), `switched` (the first sentinel named another primary), `gone` and `back` (it stopped or began
+    answering). `shard` counts from 0; None: all, or none.
     """
 
     at_us: int

@@ -11,7 +11,7 @@ from understudy.drill.history import History
 from understudy.drill.latency import drift_after_p99_ms, drift_p99_ms, phases
 from understudy.drill.life import life
 from understudy.drill.operation import Operation, Outcome, Part
-from understudy.drill.outage import origin_us, outages, promotion, resolution_s
+from understudy.drill.outage import origin_us, outages, resolution_s, usable
 from understudy.drill.series import Axis, series
 
 
@@ -27,14 +27,14 @@ def measure(history: History, *, name: str, layout: str, fault: str, notes: Sequ
     for one in history.operations:
         by_client[one.client].append(one)
     shards = {one.shard for one in history.operations}
-    promoted = [promotion(history.events, shard, origin) for shard in shards]
+    servers_us = [usable(history.events, shard, origin) for shard in shards]
     seen = {event.kind for event in history.events}
     return LegFindings(
         name=name,
         layout=layout,
         fault=fault,
         applied="applied" in seen if fault or "fault" in seen else True,
-        server_s=max(((at_us - origin) / 1e6 for at_us in promoted if at_us is not None), default=None),
+        server_s=max(((at_us - origin) / 1e6 for at_us in servers_us if at_us is not None), default=None),
         clients=tuple(measure_client(history, client, operations) for client, operations in by_client.items()),
         marks=tuple(Mark.from_event(event, origin) for event in sorted(history.events, key=lambda one: one.at_us)),
         series=tuple(series(history, axis, client, operations) for client, operations in by_client.items()),

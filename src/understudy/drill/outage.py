@@ -59,17 +59,18 @@ def _outage(history: History, shard: int, operations: Sequence[Operation]) -> Ou
     well_us = ended_us
     if ended_us is not None and usual_us is not None and gap_us <= max(HICCUP_US, NOTEWORTHY * usual_us):
         well_us = next((at_us for at_us in successes if at_us >= fault_us), ended_us)
-    promoted_us = promotion(history.events, shard, fault_us)
+    usable_us = usable(history.events, shard, fault_us)
     needed_us = None
-    if ended_us is not None and promoted_us is not None and began_us <= promoted_us <= ended_us:
-        needed_us = ended_us - promoted_us
+    if ended_us is not None and usable_us is not None and began_us <= usable_us <= ended_us:
+        needed_us = ended_us - usable_us
     return Outage(
         shard=shard + 1,
         gap_s=gap_us / 1e6,
         began_s=(began_us - fault_us) / 1e6,
         ended_s=since_s(fault_us, ended_us),
         sustained_s=since_s(fault_us, _sustained(operations, bad, well_us)),
-        promoted_s=since_s(fault_us, promoted_us),
+        promoted_s=since_s(fault_us, promotion(history.events, shard, fault_us)),
+        usable_s=since_s(fault_us, usable_us),
         client_s=None if needed_us is None else needed_us / 1e6,
         failed=len(bad),
     )
@@ -99,7 +100,18 @@ def _sustained(operations: Sequence[Operation], bad: Sequence[Operation], well_u
 
 def promotion(events: Iterable[Event], shard: int, since_us: int) -> int | None:
     """Return when a new primary of a shard was first seen."""
-    times = (one.at_us for one in events if one.kind == "promoted" and one.shard in {shard, None})
+    return _first(events, "promoted", shard, since_us)
+
+
+def usable(events: Iterable[Event], shard: int, since_us: int) -> int | None:
+    """Return when clients could know of a shard's new primary: from its promotion, or from when a sentinel named it."""
+    promoted_us = _first(events, "promoted", shard, since_us)
+    switched_us = _first(events, "switched", shard, since_us)
+    return None if promoted_us is None else max(promoted_us, switched_us or promoted_us)
+
+
+def _first(events: Iterable[Event], kind: str, shard: int, since_us: int) -> int | None:
+    times = (one.at_us for one in events if one.kind == kind and one.shard in {shard, None})
     return min((at_us for at_us in times if at_us >= since_us), default=None)
 
 

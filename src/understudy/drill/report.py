@@ -63,7 +63,7 @@ def _headline(report: DrillReport) -> list[tuple[str, str, str]]:
     unread = any(not one.consistency.checked for one in judged)
     return [
         ("Longest outage", words.downtime(worst) if worst else words.NONE, worst.name if worst else ""),
-        ("Servers took", words.duration(max(servers, default=None)), "until the last promotion"),
+        ("Servers took", words.duration(max(servers, default=None)), "until clients could use the last shard"),
         ("Acknowledged writes lost", f"{'≥ ' if unread else ''}{lost:,}", f"of {writes:,}"),
         ("Recovered", f"{sum(one.recovered for one in judged)} of {len(judged)}", "judged clients, all runs"),
     ]

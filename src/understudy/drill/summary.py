@@ -56,13 +56,13 @@ def _row(report: DrillReport, leg: LegReport, client: ClientFindings) -> tuple[s
         client.name,
         verdict.word if judged else words.NONE,
         words.downtime(client),
-        words.duration(worst.promoted_s if worst else None),
+        words.duration(worst.usable_s if worst else None),
         words.duration(worst.client_s if worst else None),
         words.back(client),
         words.checked(client, client.consistency.lost),
         words.checked(client, client.consistency.doubled),
         f"{client.consistency.stale:,}",
-        f"{client.failed + client.indeterminate:,}",
+        words.errors(client),
         words.fate(client.idle, client),
     )
 

@@ -35,15 +35,13 @@ def side_by_side(clients: Sequence[ClientFindings], judged: Collection[str]) -> 
     measures: list[tuple[str, Callable[[ClientFindings], object]]] = [
         ("Judged", lambda one: "yes" if one.name in judged else "no, only reported"),
         ("Downtime", words.downtime),
-        (
-            "Servers took to promote",
-            lambda one: words.duration(w.promoted_s) if (w := worst[one.name]) else words.NONE,
-        ),
+        ("Servers took", lambda one: words.duration(w.usable_s) if (w := worst[one.name]) else words.NONE),
         ("Client added to that", lambda one: words.duration(w.client_s) if (w := worst[one.name]) else words.NONE),
         ("All shards well again for good", words.back),
         ("Idle connection", lambda one: _fate(words.fate(one.idle, one))),
         ("A fresh client for each call", lambda one: _fate(words.fate(one.fresh, one))),
         ("Errors", lambda one: f"{one.failed + one.indeterminate:,} of {count(one.operations, 'operation')}"),
+        ("Errors after the fault, busy / idle / fresh", words.errors_by_life),
         ("Indeterminate errors", lambda one: f"{one.indeterminate:,}"),
         (
             "Operations began late, before / after the fault (p99)",
@@ -80,6 +78,7 @@ def outage_rows(client: ClientFindings) -> list[tuple[str, ...]]:
             words.moment(one.ended_s) if one.ended_s is not None else "never",
             words.moment(one.sustained_s) if one.sustained_s is not None else "never",
             words.moment(one.promoted_s),
+            words.moment(one.usable_s),
             words.duration(one.client_s),
             f"{one.failed:,}",
         )

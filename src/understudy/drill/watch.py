@@ -1,4 +1,7 @@
-"""What the servers say of themselves during a drill: who calls itself primary, who has stopped answering."""
+"""What the servers say of themselves during a drill: who calls itself primary, who has stopped answering.
+
+Sentinels are asked whom they name: before the first of them names another primary, no client can know of it.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ _SILENT_AFTER_S = 0.5
 
 
 class Watch:
-    """Asks every data node of a lab for its role, on and on, also nodes that come later. A context manager."""
+    """Asks every data node of a lab for its role, on and on, also nodes that come later; and every sentinel for the
+    primary. A context manager."""
 
     def __init__(self, lab: Lab, shards: Shards, zero_ns: int) -> None:
         self._lab = lab
@@ -28,6 +32,9 @@ class Watch:
         self._zero_ns = zero_ns
         self._over = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
+        self._service = lab.target().service
+        self._naming = threading.Lock()
+        self._named: Address | None = None
         self.events: list[Event] = []
 
     def note(self, kind: str, node: str, shard: int | None, text: str, at_ns: int | None = None) -> None:
@@ -47,9 +54,11 @@ class Watch:
 
     def _follow(self) -> None:
         while not self._over.wait(_EVERY_S):
-            for node in of_kind(self._lab.nodes, "valkey"):
+            nodes = self._lab.nodes
+            for node in (*of_kind(nodes, "valkey"), *of_kind(nodes, "sentinel")):
                 if node.name not in self._threads:
-                    thread = threading.Thread(target=self._ask, args=(node,), daemon=True)
+                    ask = self._ask_sentinel if node.kind == "sentinel" else self._ask
+                    thread = threading.Thread(target=ask, args=(node,), daemon=True)
                     self._threads[node.name] = thread
                     thread.start()
 
@@ -85,3 +94,35 @@ class Watch:
         if wire is not None:
             with suppress(UnderstudyError):
                 wire.close()
+
+    def _ask_sentinel(self, node: LabNode) -> None:
+        named: Address | None = None
+        wire: Wire | None = None
+        target = Target((node.inner,), password=self._lab.options.password)
+        while not self._over.wait(_EVERY_S):
+            try:
+                wire = wire or Wire(node.inner, target, _SILENT_AFTER_S)
+                said = wire.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
+            except UnderstudyError:
+                if wire is not None:
+                    wire.close()
+                    wire = None
+                continue
+            if said:
+                now = Address(said[0].decode(), int(said[1]))
+                self._is_named(now, changed=named is not None and now != named)
+                named = now
+        if wire is not None:
+            with suppress(UnderstudyError):
+                wire.close()
+
+    def _is_named(self, primary: Address, *, changed: bool) -> None:
+        """Note a switch once, when the first sentinel names another primary; those that follow say nothing new."""
+        with self._naming:
+            switched = changed and primary != self._named
+            if switched or self._named is None:
+                self._named = primary
+        if switched:
+            names = {one.address: one.name for one in self._lab.nodes}
+            name = names.get(primary, str(primary))
+            self.note("switched", name, self._shards.of(primary), f"the sentinels name {name}")

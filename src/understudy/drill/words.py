@@ -64,6 +64,18 @@ def fate(life: Life | None, client: ClientFindings) -> str:
     return "works, with errors" if life.back_s is None else f"works since {moment(life.back_s)}"
 
 
+def errors(client: ClientFindings) -> str:
+    """Return how many operations did not succeed, and how many of them were the idle connection's after the fault."""
+    idle = client.idle.tried - client.idle.succeeded if client.idle else 0
+    return f"{client.failed + client.indeterminate:,}{f' ({idle:,} idle)' if idle else ''}"
+
+
+def errors_by_life(client: ClientFindings) -> str:
+    """Return how many operations of each connection did not succeed after the fault, as `8 / 280 / –`."""
+    lives = (client.busy, client.idle, client.fresh)
+    return " / ".join(NONE if life is None else f"{life.tried - life.succeeded:,}" for life in lives)
+
+
 def checked(client: ClientFindings, number: int) -> str:
     """Return a count of what was found at the end; where not all could be read it is the least that there was."""
     return f"{number:,}" if client.consistency.checked else f"≥ {number:,}" if number else "not known"
