@@ -23,6 +23,7 @@ from understudy.probe.routes import routes
 from understudy.probe.work import Work
 
 MOST_STREAMS = 8
+_REMOVED_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def make_app(connection: Connection, options: Options, streams: Streams) -> Fast
             group.start_soon(checks.forever)
             yield
             group.cancel_scope.cancel()
+        await work.until_beside_ended(_REMOVED_WITHIN_S)
         connection.close()
 
     # Swagger UI and ReDoc load their code from elsewhere: the document alone is served.

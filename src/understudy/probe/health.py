@@ -12,14 +12,14 @@ from functools import partial
 import anyio
 
 from understudy.errors import UnderstudyError
-from understudy.http.problem import TooSlowError
+from understudy.http.problem import TooManyError, TooSlowError
 from understudy.pages.figures import count
 from understudy.probe.arrangement import changes, look
 from understudy.probe.clock import timestamp
 from understudy.probe.connection import Connection
 from understudy.probe.metrics import Metrics
 from understudy.probe.ping import Ping, Pings, ping_fresh, ping_long_lived, silent
-from understudy.probe.work import Work
+from understudy.probe.work import Pool, Work
 from understudy.valkey.topology import Topology
 
 KEPT = 20
@@ -68,28 +68,37 @@ class HealthChecks:
         self._last: deque[HealthCheck] = deque(maxlen=KEPT)
         self._seen: Topology | None = None
 
-    async def pings(self) -> Pings:
-        """PING with both clients at once, and count it."""
+    async def pings(self, pool: Pool = Pool.PINGS) -> Pings:
+        """PING with both clients at once, and count it.
+
+        Raises:
+            TooManyError: as many are under way as may be; nothing is said about the servers then.
+        """
         found: dict[str, Ping] = {}
+        busy: list[TooManyError] = []
 
         async def one(name: str, act: Callable[[Connection], Ping]) -> None:
             try:
-                found[name] = await self._work.do("pinging", partial(act, self._connection), _PING_WITHIN_S)
+                found[name] = await self._work.do("pinging", partial(act, self._connection), _PING_WITHIN_S, pool)
+            except TooManyError as error:
+                busy.append(error)
             except TooSlowError as error:
                 found[name] = silent(error.why)
 
         async with anyio.create_task_group() as group:
             group.start_soon(one, "long", ping_long_lived)
             group.start_soon(one, "fresh", ping_fresh)
+        if busy:
+            raise busy[0]
         both = Pings(found["long"], found["fresh"])
         self._metrics.pinged(both)
         return both
 
-    async def check(self) -> Health:
-        """Check now."""
+    async def check(self, pool: Pool = Pool.PINGS) -> Health:
+        """Check now. Raises what `pings` does."""
         began = time.perf_counter()
-        both = await self.pings()
-        seen = await self._look()
+        both = await self.pings(pool)
+        seen = await self._look(pool)
         checks = (
             _of_ping("client", both.long_lived, stuck=both.stuck), _of_ping("fresh", both.fresh), _of_topology(seen),
         )  # fmt: skip
@@ -111,13 +120,15 @@ class HealthChecks:
         """Check again and again, `interval_ms` from beginning to beginning."""
         while True:
             began = time.monotonic()
-            await self.check()
+            await self.check(Pool.CHECKS)
             await anyio.sleep(max(0.0, began + self._interval_ms / 1000 - time.monotonic()))
 
-    async def _look(self) -> Topology | UnderstudyError:
+    async def _look(self, pool: Pool) -> Topology | UnderstudyError:
         known = tuple(node.address for node in self._seen.nodes) if self._seen else ()
         try:
-            return await self._work.do("looking", partial(look, self._connection, known), _LOOK_WITHIN_S)
+            return await self._work.do("looking", partial(look, self._connection, known), _LOOK_WITHIN_S, pool)
+        except TooManyError:
+            raise
         except UnderstudyError as error:
             return error
 

@@ -13,7 +13,7 @@ from understudy.http.stream import Line
 from understudy.probe.arrangement import changes, look, shards_of
 from understudy.probe.clock import next_due, timestamp
 from understudy.probe.connection import Connection
-from understudy.probe.work import Work
+from understudy.probe.work import Pool, Work
 from understudy.valkey.topology import Topology
 
 _LOOK_WITHIN_S = 8.0
@@ -36,7 +36,7 @@ async def monitor(
         known = tuple(node.address for node in seen.nodes) if seen else ()
         head = {"at": timestamp(), "elapsed_s": round(time.monotonic() - began, 3)}
         try:
-            now = await work.do("looking", partial(look, connection, known), _LOOK_WITHIN_S)
+            now = await work.do("looking", partial(look, connection, known), _LOOK_WITHIN_S, Pool.STREAMS)
         except UnderstudyError as error:
             reached = False
             yield {"type": "unreachable", **head, "why": error.why, "try": error.hint}

@@ -19,10 +19,11 @@ from understudy.probe.arrangement import look
 from understudy.probe.clock import next_due, timestamp
 from understudy.probe.connection import Connection
 from understudy.probe.judgement import judgement
+from understudy.probe.leftovers import remove
 from understudy.probe.metrics import Metrics
 from understudy.probe.plan import Plan
 from understudy.probe.tries import NO_ANSWER, Attempt, Tries, microseconds_since, read_final
-from understudy.probe.work import Work
+from understudy.probe.work import Pool, Work
 
 _TRY_WITHIN_S = 12.0
 _LOOK_WITHIN_S = 5.0
@@ -41,27 +42,32 @@ async def recovery(
     """
     zero, began = timestamp(), time.monotonic()
     try:
-        topology = await work.do("looking", partial(look, connection), _LOOK_WITHIN_S)
+        topology = await work.do("looking", partial(look, connection), _LOOK_WITHIN_S, Pool.STREAMS)
     except UnderstudyError:
         topology = None
     plan = Plan.of(topology, connection.mode, duration_s)
     began_trying = time.monotonic()
     tries = Tries(connection, plan, microseconds_since(began))
-    yield {
-        "type": "plan", "at": zero, "mode": connection.mode, "client": connection.kind, "shards": len(plan.lanes),
-        "keys": plan.keys, "duration_s": duration_s, "interval_s": interval_s,
-    }  # fmt: skip
     done: list[Operation] = []
     times = (began, began_trying, began_trying + duration_s, interval_s)
-    async with aclosing(_attempts(work, tries, times)) as attempts:
-        async for attempt in attempts:
-            done += attempt.operations
-            if attempt.error:
-                metrics.failed(_NAMES[attempt.part].replace("-", "_"), attempt.error)
-            yield _observation(attempt)
+    try:
+        yield {
+            "type": "plan", "at": zero, "mode": connection.mode, "client": connection.kind, "shards": len(plan.lanes),
+            "keys": plan.keys, "duration_s": duration_s, "interval_s": interval_s,
+        }  # fmt: skip
+        async with aclosing(_attempts(work, tries, times)) as attempts:
+            async for attempt in attempts:
+                done += attempt.operations
+                if attempt.error:
+                    metrics.failed(_NAMES[attempt.part].replace("-", "_"), attempt.error)
+                yield _observation(attempt)
+    except (GeneratorExit, asyncio.CancelledError):  # whoever asked has hung up, or the probe ends
+        work.beside(partial(remove, connection, plan, tries))
+        raise
     ended_us = microseconds_since(began)()
     try:
-        final = await work.do("reading what is there", partial(read_final, connection, plan), _FINAL_WITHIN_S)
+        reading = partial(read_final, connection, plan)
+        final = await work.do("reading what is there", reading, _FINAL_WITHIN_S, Pool.STREAMS)
     except TooSlowError:
         final = None
     judged = judgement(
@@ -108,7 +114,7 @@ async def _again_and_again(
             number += 1
             due_us = int((due - zero) * 1_000_000)
             try:
-                attempt = await work.do("trying", partial(act, number, due_us), _TRY_WITHIN_S)
+                attempt = await work.do("trying", partial(act, number, due_us), _TRY_WITHIN_S, Pool.STREAMS)
             except TooSlowError as error:
                 attempt = tries.given_up(part, number, due_us, NO_ANSWER, error.why)
             ended.put_nowait(attempt)

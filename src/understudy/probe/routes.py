@@ -23,7 +23,7 @@ from understudy.probe.keys import MOST_KEYS, KeyRoutings, route_keys
 from understudy.probe.metrics import Metrics
 from understudy.probe.monitor import monitor
 from understudy.probe.recovery import recovery
-from understudy.probe.work import Work
+from understudy.probe.work import Pool, Work
 
 MOST_STREAM_S = 3600
 _MODE_WITHIN_S = 5.0
@@ -52,7 +52,7 @@ def routes(connection: Connection, work: Work, checks: HealthChecks, metrics: Me
     async def mode() -> ConnectionMode:
         """How the probe connects, how risky that is in a failover, why, and what to do."""
         with suppress(UnderstudyError):
-            await work.do("asking for the mode", connection.reached, _MODE_WITHIN_S)
+            await work.do("asking for the mode", connection.reached, _MODE_WITHIN_S, Pool.PINGS)
         return connection_mode(connection)
 
     @router.get("/redis/health", tags=["connection"], responses={503: {"model": Health, "description": "Unhealthy"}})
@@ -75,7 +75,7 @@ def routes(connection: Connection, work: Work, checks: HealthChecks, metrics: Me
     @router.get("/redis/client-list", tags=["topology"], responses=dead)
     async def clients() -> ClientList:
         """CLIENT LIST of every server."""
-        return await work.do("listing clients", partial(client_list, connection))
+        return await work.do("listing clients", partial(client_list, connection), pool=Pool.LONG)
 
     @router.get("/redis/test-keys", tags=["connection"], responses=dead)
     async def keys(count: Count = 5, prefix: Prefix = "test") -> KeyRoutings:
@@ -87,7 +87,7 @@ def routes(connection: Connection, work: Work, checks: HealthChecks, metrics: Me
             except CLIENT_ERRORS as error:
                 raise connection.explained("routing keys", error) from error
 
-        return await work.do("routing keys", act)
+        return await work.do("routing keys", act, pool=Pool.LONG)
 
     @router.get("/redis/monitor", tags=["failover"], response_class=Response, responses=_STREAM)
     async def monitored(duration: Duration = 10, interval: Interval = 1) -> LineStream:

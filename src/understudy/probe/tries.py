@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +43,18 @@ class Tries:
         self._connection = connection
         self._plan = plan
         self._now = clock_us
+        self._under_way = 0
+        self._changed = threading.Condition()
+        self._ended = False
+
+    def end(self) -> None:
+        """Have tries under way write to no further shard; they go on in their threads when nobody waits for them."""
+        self._ended = True
+
+    def until_quiet(self, within_s: float) -> None:
+        """Wait until no try writes any longer, so long at most."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._under_way, within_s)
 
     def long_lived(self, number: int, due_us: int) -> Attempt:
         """Try with the client under test."""
@@ -67,9 +80,21 @@ class Tries:
         ), why)  # fmt: skip
 
     def _with(self, client: Client, part: Part, number: int, due_us: int) -> Attempt:
+        with self._changed:
+            self._under_way += 1
+        try:
+            return self._on_each_shard(client, part, number, due_us)
+        finally:
+            with self._changed:
+                self._under_way -= 1
+                self._changed.notify_all()
+
+    def _on_each_shard(self, client: Client, part: Part, number: int, due_us: int) -> Attempt:
         done: list[Operation] = []
         why = ""
         for lane in self._plan.lanes:
+            if self._ended:
+                break
             key, value = self._plan.key(lane, part), f"{part}-{number}"
             kind, read, begun = Kind.SET, None, self._now()
             try:
