@@ -76,7 +76,10 @@ _UNKNOWN = Risk(
     ("No server has answered yet, and no mode was named.",),
     ("Start the server, or set REDIS_MODE.",),
 )
-_ONE_SEED = "Only one address was given: if it is a node and not a stable endpoint, nothing is found once it is gone."
+_ONE_SEED = (
+    "Only one address was given: if it is a node and not a stable endpoint, the client is down until it returns, "
+    "though the servers have failed over (seen: 12 s, against 3.5 s with three addresses)."
+)
 
 
 def risk_of(target: Target, kind: ClientKind) -> Risk:
