@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,6 +78,7 @@ def command(
         )
     try:
         from understudy.drill import conduct
+        from understudy.drill.report import report_page
     except ImportError as error:
         raise UsageError(
             "running a drill", f"{error.name} is not installed", "pip install 'understudy[drill]'"
@@ -91,7 +93,7 @@ def command(
     }  # fmt: skip
     typed = shlex.join(["understudy", *sys.argv[1:]])
     if check:
-        _tell(conduct.judge_again(check, limits, typed), json_file, html_file, None)
+        _tell(conduct.judge_again(check, limits, typed), report_page, json_file, html_file)
         return
     overrides = _overrides(fault, nodes, settings, hold, client, rate, after)
     plan = _scenario(str(scenario), overrides, limits)
@@ -114,7 +116,7 @@ def command(
         from understudy.drill.inject import on_named
 
         report, folder = on_named(name, f"running the drill {plan.name}", conducted)
-    _tell(report, json_file, html_file, folder)
+    _tell(report, report_page, json_file, html_file, folder)
 
 
 def _given(*options: object) -> bool:
@@ -177,8 +179,10 @@ def _refuse_other_layout(plan: Scenario, layout: str, name: str) -> None:
             )  # fmt: skip
 
 
-def _tell(report: DrillReport, json_file: Path | None, html_file: Path | None, folder: Path | None) -> None:
-    from understudy.drill.report import report_page
+def _tell(
+    report: DrillReport, page: Callable[[DrillReport], str], json_file: Path | None, html_file: Path | None,
+    folder: Path | None = None,
+) -> None:  # fmt: skip
     from understudy.drill.summary import as_data, summarize
     from understudy.pages.page import write
 
@@ -198,7 +202,7 @@ def _tell(report: DrillReport, json_file: Path | None, html_file: Path | None, f
         write(json_file, json.dumps(as_data(report), indent=2, ensure_ascii=False) + "\n")
         places["Findings"] = json_file
     if html_file is not None:
-        write(html_file, report_page(report))
+        write(html_file, page(report))
         places["Page"] = html_file
     if folder is not None:
         places["Histories"] = folder

@@ -43,8 +43,8 @@ def _class(glob: bytes, at: int) -> tuple[bytes, int]:
             at += 1
             members.add(glob[at])
         elif at + 2 < len(glob) and glob[at + 1 : at + 2] == b"-":
-            low, high = sorted((glob[at], glob[at + 2]))
-            members.update(range(low, high + 1))
+            low, high = sorted(byte - 256 if byte > 127 else byte for byte in (glob[at], glob[at + 2]))
+            members.update(byte % 256 for byte in range(low, high + 1))  # bytes are signed to the server
             at += 2
         else:
             members.add(glob[at])
