@@ -42,7 +42,7 @@ def command(
     max_stale: Annotated[int | None, typer.Option(min=0, help="So many reads may be stale.")] = None,
     max_doubled: Annotated[int | None, typer.Option(min=0, help="So many effects may stand there twice.")] = None,
     max_drift: Annotated[
-        str | None, typer.Option(help="How late our own operations may begin before the verdict is unknown; 100ms.")
+        str | None, typer.Option(help="How late our own operations may begin before the verdict is unknown; 250ms.")
     ] = None,
     runs: Annotated[int, typer.Option(min=1, max=1000, help="Repeat it, and tell least, median and most.")] = 1,
     name: Annotated[str | None, typer.Option(help="Use this running lab instead of one of the drill's own.")] = None,

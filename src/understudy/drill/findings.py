@@ -216,13 +216,13 @@ class LegFindings:
 
 @dataclass(frozen=True)
 class Budget:
-    """What the user allows. None is not judged. `max_drift_ms` is what the tool allows itself."""
+    """What the user allows. None is not judged. `max_drift_ms` is what the tool allows itself before the fault."""
 
     max_downtime_s: float | None = None
     max_lost: int | None = None
     max_stale: int | None = None
     max_doubled: int | None = None
-    max_drift_ms: float = 100.0
+    max_drift_ms: float = 250.0
 
 
 @dataclass(frozen=True)
