@@ -79,7 +79,7 @@ def test_an_interrupted_drill_leaves_nothing(understudy_home: Path, number: sign
             assert said[-1], said
         started = descendants(process.pid)
         assert sum("valkey-server" in one for one in started) == 6
-        assert sum("understudy.drill.workload" in one for one in started) == 2
+        assert sum("understudy.drill.workload" in one for one in started) == 4
         process.send_signal(number)
         _, rest = process.communicate(timeout=30)
         assert process.returncode == 128 + number

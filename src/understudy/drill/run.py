@@ -22,7 +22,7 @@ from understudy.drill.fault import Fault, Scene
 from understudy.drill.faults import find_fault
 from understudy.drill.firsthand import follow_moved, try_crud
 from understudy.drill.history import Final, History
-from understudy.drill.operation import Operation
+from understudy.drill.operation import Operation, Part
 from understudy.drill.relay import Relay
 from understudy.drill.scenario import Leg
 from understudy.drill.shards import Shards
@@ -124,15 +124,21 @@ class _Leg:
         return fault, replace(scene, undo=self.undo)
 
     def _workloads(self, number: int, preset: Preset) -> list[Workload]:
-        """Start the processes of one client: several where one could not keep its times."""
+        """Start the processes of one client: several where one could not keep its times.
+
+        The idle and the fresh connection have their own: to make a cluster's client takes 30 ms of an interpreter,
+        during which nothing else in it begins.
+        """
         work = self.leg.workload
         processes = ceil(work.rate / RATE_OF_ONE_PROCESS)
         started = []
-        for process in range(processes):
+        for process in range(processes + 1):
+            busy = process < processes
             plan = Plan(
                 self._target(preset), preset, work.rate / processes, f"{self.tag}.{number}.{process}",
                 self.shards.of_slot, self.directory / f"{number}-{process}.gz", self.seed + process,
-                {"sets": work.sets, "appends": work.appends}, work.keys, sides=process == 0,
+                {"sets": work.sets, "appends": work.appends}, work.keys,
+                (Part.BUSY,) if busy else (Part.IDLE, Part.FRESH),
             )  # fmt: skip
             one = Workload(plan, self.progress.advance)
             self.stack.callback(one.close)

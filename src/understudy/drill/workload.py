@@ -32,7 +32,7 @@ from understudy.drill.history import operation_line
 from understudy.drill.operation import Part
 from understudy.valkey.target import Target
 
-IDLE_RATE, FRESH_RATE = 20.0, 4.0  # operations/s
+SIDE_RATES = {Part.IDLE: 20.0, Part.FRESH: 3.0}  # operations/s, at most
 _CONNECTS_WITHIN_S = 30.0
 ENDS_WITHIN_S = 12.0  # a client may be in the middle of a call that takes its time
 _WRITE_EVERY_S = 0.2
@@ -51,7 +51,7 @@ class Plan:
     seed: int
     mix: Mapping[str, float]
     keys: int = 0
-    sides: bool = True
+    parts: tuple[Part, ...] = tuple(Part)
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data, password included: for the pipe to the process."""
@@ -66,7 +66,8 @@ class Plan:
         return cls(
             **{
                 **data, "target": Target.from_data(data["target"]), "preset": Preset(**data["preset"]),
-                "shard_of": bytes.fromhex(data["shard_of"]), "file": Path(data["file"]),
+                "parts": tuple(map(Part, data["parts"])), "shard_of": bytes.fromhex(data["shard_of"]),
+                "file": Path(data["file"]),
             }
         )  # fmt: skip
 
@@ -201,11 +202,9 @@ def _listen_to(lines: BinaryIO, words: SimpleQueue[bytes]) -> None:
 
 def _run(plan: Plan, words: Iterator[bytes]) -> None:
     library = connect_with(plan.preset.library)
-    rates = {Part.BUSY: plan.rate}
-    if plan.sides:
-        rates |= {Part.FRESH: min(FRESH_RATE, plan.rate), Part.IDLE: min(IDLE_RATE, plan.rate)}
     lives: dict[Part, Generator] = {}
-    for part, rate in rates.items():
+    for part in plan.parts:
+        rate = min(plan.rate, SIDE_RATES.get(part, plan.rate))
         load = Load(plan.preset.name, part, rate, plan.tag, plan.shard_of, keys=plan.keys, **plan.mix)
         lives[part] = Generator(load, lambda: library(plan.target, plan.preset), plan.seed)
         lives[part].open()
@@ -219,12 +218,13 @@ def _run(plan: Plan, words: Iterator[bytes]) -> None:
         match word.split():
             case [b"go", zero, begin]:
                 zero_ns = int(zero)
-                if plan.sides:
-                    lives[Part.IDLE].warm_up(zero_ns)
-                    lives[Part.FRESH].begin(zero_ns, int(begin))
-                lives[Part.BUSY].begin(zero_ns, int(begin))
+                for part, life in lives.items():
+                    if part is Part.IDLE:
+                        life.warm_up(zero_ns)
+                    else:
+                        life.begin(zero_ns, int(begin))
                 writer.start()
-            case [b"wake"] if plan.sides:
+            case [b"wake"] if Part.IDLE in lives:
                 lives[Part.IDLE].begin(zero_ns, time.monotonic_ns())
             case [b"stop"]:
                 break
