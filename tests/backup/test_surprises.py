@@ -238,7 +238,7 @@ def test_an_expiry_that_passed_in_a_hash_is_no_missing_key(valkey_standalone: La
     target = valkey_standalone.target()
     with Router(target) as router:
         wire = router.wire(target.seeds[0])
-        wire.pipeline([("HSET", "gone", "f", "1"), ("HPEXPIRE", "gone", 300, "FIELDS", 1, "f")])
+        wire.pipeline([("HSET", "gone", "f", "1"), ("HPEXPIRE", "gone", 3000, "FIELDS", 1, "f")])
         backup = backed_up(target, tmp_path)
         assert backup.metadata.keys == 1
         eventually(lambda: wire.call("EXISTS", "gone") == 0)

@@ -307,7 +307,7 @@ def test_interrupted_it_leaves_neither_processes_nor_files(
             assert seen, running.communicate()
         processes = descendants(running.pid)
         commands = [Path(f"/proc/{one}/cmdline").read_bytes() for one in processes]
-        assert sum(b"drill.workload" in one for one in commands) == (2 if during == "failover" else 0)
+        assert sum(b"drill.workload" in one for one in commands) == (4 if during == "failover" else 0)
         directories = {Path(f"/proc/{one}/cwd").readlink() for one in processes} - {Path.cwd()}
         assert directories, "servers run in the directory of the lab"
         if number == signal.SIGINT:

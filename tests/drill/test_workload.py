@@ -106,7 +106,8 @@ def test_calls_that_are_stuck_delay_no_other() -> None:
     generator.give_up()
     stuck = [one for one in generator.done if one.error == UNFINISHED]
     assert stuck
-    assert {(one.kind, one.outcome) for one in stuck} == {(Kind.SET, Outcome.INDETERMINATE)}
+    assert {one.outcome for one in stuck} == {Outcome.INDETERMINATE}
+    assert sum(one.kind is Kind.SET for one in stuck) > 5, "the others are those that were just under way"
     memory.go_on.set()
     eventually(lambda: not generator.busy)
     times = [one.due_us for one in generator.done]
