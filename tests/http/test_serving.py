@@ -10,9 +10,9 @@ import pytest
 from fastapi import FastAPI
 
 from understudy.errors import RefusedError, UnreachableError, UsageError
+from understudy.http.fastapi_problems import answer_problems
 from understudy.http.guard import check_token, is_loopback, read_token
 from understudy.http.observe import Observe, RequestMetrics
-from understudy.http.problem import answer_problems
 from understudy.http.serve import Server, listen, url_of
 
 GOOD = "a-token-that-is-long"

@@ -10,10 +10,10 @@ import anyio
 from fastapi import FastAPI
 
 from understudy import __version__
+from understudy.http.fastapi_problems import answer_problems, with_problem_schema
 from understudy.http.guard import Guard
 from understudy.http.headers import SecurityHeaders
 from understudy.http.observe import Observe
-from understudy.http.problem import answer_problems, with_problem_schema
 from understudy.http.stream import Streams
 from understudy.probe.connection import Connection
 from understudy.probe.health import HealthChecks

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from understudy.errors import UnderstudyError
-from understudy.http.problem import documented
+from understudy.http.fastapi_problems import documented
 from understudy.http.stream import MEDIA_TYPE as NDJSON
 from understudy.http.stream import LineStream, Streams
 from understudy.probe import metrics as exposition
