@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -55,6 +56,15 @@ def test_a_page_replaces_the_older_one_and_leaves_nothing_beside_it(tmp_path: Pa
     write(place, "new ✓")
     assert place.read_text(encoding="utf-8") == "new ✓"
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_a_pipe_is_written_into_and_stays_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with open(os.open(pipe, os.O_RDWR), encoding="utf-8") as reader:  # noqa: PTH123
+        write(pipe, "page\n")
+        assert reader.readline() == "page\n"
+    assert pipe.is_fifo()
 
 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:

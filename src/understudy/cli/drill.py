@@ -65,7 +65,8 @@ def command(
     """
     about_a_run = _given(scenario, fault, nodes, settings, hold, client, rate, after, name, history)
     limited = _given(check, json_file, html_file, max_downtime, max_lost, max_stale, max_doubled, max_drift)
-    if json_file is not None and str(json_file) == "-":
+    silent = str(json_file) == "-"
+    if silent:
         errors_as_data()
     if listing or not (about_a_run or limited):
         _list()
@@ -92,15 +93,14 @@ def command(
         "max_drift_ms": duration_s(max_drift) * 1000 if max_drift else None,
     }  # fmt: skip
     typed = shlex.join(["understudy", *sys.argv[1:]])
+    if str(html_file) == "-":
+        raise UsageError("writing the page", "it goes to a file", "--html report.html")
+    _refuse_unwritable(None if silent else json_file, html_file)
     if check:
         _tell(conduct.judge_again(check, limits, typed), report_page, json_file, html_file)
         return
     overrides = _overrides(fault, nodes, settings, hold, client, rate, after)
     plan = _scenario(str(scenario), overrides, limits)
-    if html_file is not None and str(html_file) == "-":
-        raise UsageError("writing the page", "it goes to a file", "--html report.html")
-    _refuse_unwritable(json_file, html_file)
-    silent = json_file is not None and str(json_file) == "-"
     teller = progress.for_terminal(quiet=silent)
 
     def conducted(place: Lab | None = None) -> tuple[DrillReport, Path]:
@@ -186,7 +186,7 @@ def _tell(
     from understudy.drill.summary import as_data, summarize
     from understudy.pages.page import write
 
-    silent = json_file is not None and str(json_file) == "-"
+    silent = str(json_file) == "-"
     if silent:
         print_json(as_data(report))
     else:
@@ -197,17 +197,15 @@ def _tell(
         print()
         for line in summary.lines:
             print(line)
-    places = {}
+    out = sys.stderr if silent else sys.stdout
+    if folder is not None:  # first: what cannot be written below can be made of them
+        print(f"Histories: {folder}", file=out)
     if json_file is not None and not silent:
         write(json_file, json.dumps(as_data(report), indent=2, ensure_ascii=False) + "\n")
-        places["Findings"] = json_file
+        print(f"Findings: {json_file}", file=out)
     if html_file is not None:
         write(html_file, page(report))
-        places["Page"] = html_file
-    if folder is not None:
-        places["Histories"] = folder
-    for what, where in places.items():
-        print(f"{what}: {where}", file=sys.stderr if silent else sys.stdout)
+        print(f"Page: {html_file}", file=out)
     if report.verdict.word != "passed":
         raise VerdictError(
             f"judging the drill {report.scenario}", f"the verdict is {report.verdict.word}",

@@ -44,18 +44,21 @@ def render(template: Path, **values: Any) -> str:
 
 
 def write(path: Path, page: str) -> None:
-    """Put a page where `path` says, replacing an older one in a single step.
+    """Put a page where `path` says, replacing an older one in a single step; a link, device or pipe is written through.
 
     Raises:
         UnreachableError: it cannot be written there.
     """
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):  # `/dev/stdout` must stay what it is
+            path.write_text(page, encoding="utf-8")
+            return
         temporary.write_text(page, encoding="utf-8")
         temporary.replace(path)
     except OSError as error:
         raise UnreachableError(
-            f"writing the page {path}", error.strerror or str(error), "Check the directory's rights and space."
+            f"writing {path}", error.strerror or str(error), "Check the directory's rights and space."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
