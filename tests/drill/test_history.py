@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from histories import FAILED, INDETERMINATE, OK, correct_histories, history, operation
-from understudy.drill.history import Event, History, operation_line, read, write
+from understudy.drill.history import Event, History, read, write
 from understudy.drill.operation import Kind, Part
-from understudy.errors import IntegrityError, NotFoundError
+from understudy.errors import IntegrityError, NotFoundError, UnreachableError
 
 EVENTS = (Event(4, "fault", "node-1", 0, "kill -9"), Event(9, "promoted", "node-4", None, "ünd ✓"))
 any_place = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -52,16 +52,6 @@ def test_nothing_at_the_end_is_not_the_same_as_nobody_looked(tmp_path: Path) -> 
     for final in ({}, None):
         write(tmp_path / "history", history([], final))
         assert read(tmp_path / "history").final == final
-
-
-def test_what_several_writers_left_stands_in_one_file(tmp_path: Path) -> None:
-    judged = sample()
-    parts = [tmp_path / "one", tmp_path / "two"]
-    for part, operations in zip(parts, (judged.operations[:20], judged.operations[20:]), strict=True):
-        with gzip.open(part, "wb") as lines:
-            lines.writelines(map(operation_line, operations))
-    write(tmp_path / "history", judged, parts)
-    assert same(judged, read(tmp_path / "history"))
 
 
 def read_or_refused(path: Path, content: bytes) -> History | None:
@@ -126,16 +116,13 @@ def test_a_line_of_another_shape_is_told_or_harmless(tmp_path: Path, line: tuple
     read_or_refused(tmp_path / "odd", gzip.compress(orjson.dumps(line)))
 
 
-def test_a_file_that_lacks_a_whole_part_is_damaged(tmp_path: Path) -> None:
-    parts = [tmp_path / "one", tmp_path / "two"]
-    for part in parts:
-        part.write_bytes(gzip.compress(b"".join(map(operation_line, sample().operations))))
-    write(tmp_path / "history", sample(), parts)
-    written = (tmp_path / "history").read_bytes()
-    starts = [at for at in range(len(written)) if written[at : at + 3] == b"\x1f\x8b\x08"]
-    assert len(starts) >= 4
-    for start in starts:
-        assert read_or_refused(tmp_path / "short", written[:start]) is None
+def test_a_file_of_several_members_lacks_none(tmp_path: Path, written: bytes) -> None:
+    lines = gzip.decompress(written).splitlines(keepends=True)
+    members = [gzip.compress(b"".join(some)) for some in (lines[:20], lines[20:-1], lines[-1:])]
+    (tmp_path / "whole").write_bytes(b"".join(members))
+    assert same(sample(), read(tmp_path / "whole"))
+    for count in range(len(members)):
+        assert read_or_refused(tmp_path / "short", b"".join(members[:count])) is None
 
 
 @pytest.mark.parametrize("missing", ["final", "clients", "ended_us", "shards", "zero"])
@@ -148,10 +135,32 @@ def test_a_header_that_lacks_something_is_damaged(tmp_path: Path, missing: str) 
     assert read_or_refused(tmp_path / "lacking", gzip.compress(lines)) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("ended_us", "soon"), ("clients", ["client"]), ("zero", None), ("notes", 5), ("said", 3)]
+)
+def test_a_header_of_another_shape_is_damaged(tmp_path: Path, name: str, value: object) -> None:
+    changed = sample()
+    changed.header[name] = value
+    write(tmp_path / "changed", changed)
+    with pytest.raises(IntegrityError, match=name):
+        read(tmp_path / "changed")
+
+
+def test_an_operation_without_a_time_is_damaged(tmp_path: Path) -> None:
+    write(tmp_path / "odd", history([operation(Kind.GET, "k", None, 1, 2, due_us="soon")], ended_us=2))
+    with pytest.raises(IntegrityError, match="soon"):
+        read(tmp_path / "odd")
+
+
 def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / "newer").write_bytes(gzip.compress(b'["drill", {"version": 2, "final": false}]\n'))
     with pytest.raises(IntegrityError, match="version is 2"):
         read(tmp_path / "newer")
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnreachableError, match="nowhere"):
+        write(tmp_path / "nowhere" / "history", sample())
 
 
 def test_a_file_that_is_not_there_is_not_found(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from understudy.drill.measure import measure
 from understudy.drill.run import run
 from understudy.drill.scenario import Leg, Scenario
 from understudy.drill.verdict import judge, overall, spreads
-from understudy.errors import UnderstudyError, UnreachableError
+from understudy.errors import IntegrityError, UnderstudyError, UnreachableError
 from understudy.lab import state
 from understudy.lab.live import Lab
 from understudy.progress import Progress
@@ -73,7 +74,10 @@ def conduct(
                 progress.say(str(error))
                 continue
             found.header["budget"] = asdict(scenario.budget)
-            history.write(_unused(folder, name), found)
+            try:
+                history.write(_unused(folder, name), found)
+            except UnreachableError as error:
+                found.header["notes"].append(str(error))  # what was found is worth being told without it
             servers.append(str(found.header["servers"]))
             findings.append(_judged(found, scenario.budget, leg.name or scenario.name))
         reports.append((leg.name if len(scenario.legs) > 1 else "", _leg_report(findings)))
@@ -90,7 +94,10 @@ def judge_again(paths: Sequence[Path], limits: Mapping[str, float | None], comma
     judged: set[str] = set()
     for path in paths:
         found = history.read(path)
-        budget = with_limits(Budget(**found.header.get("budget", {})), limits)
+        try:
+            budget = with_limits(Budget(**found.header.get("budget", {})), limits)
+        except TypeError as error:
+            raise IntegrityError(f"reading the history {path}", f"its budget is none ({error})") from error
         name = found.header.get("leg") or path.name.removesuffix(".gz").removesuffix(".history")
         reports.append((name if len(paths) > 1 else "", _leg_report([_judged(found, budget, name)])))
         servers.append(str(found.header.get("servers", "")))
@@ -147,6 +154,7 @@ def with_limits(budget: Budget, limits: Mapping[str, float | None]) -> Budget:
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UnreachableError(
             f"making {folder} for the histories", error.strerror or str(error), "Name another --history."

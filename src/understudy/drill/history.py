@@ -1,7 +1,6 @@
 """The record of a drill: every operation, every event, and what was there at the end; a file that can be judged again.
 
-The file is gzip of JSON lines, each an array whose first word says what it is. The members of several writers stand
-one after the other, as gzip allows:
+The file is gzip of JSON lines, each an array whose first word says what it is:
 
     ["drill", {"version": 1, "zero": "2026-11-21T03:34:14.000000Z", ...}]
     ["op", client, part, kind, key, value, shard, due_us, begun_us, ended_us, outcome, error, moved, asked, attempts]
@@ -16,7 +15,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,12 @@ from typing import Any
 import orjson
 
 from understudy.drill.operation import Kind, Operation, Outcome, Part
-from understudy.errors import IntegrityError, NotFoundError
+from understudy.errors import IntegrityError, NotFoundError, UnreachableError
 
 VERSION = 1
 _END = ["end"]
-_NEEDED = {"zero", "ended_us", "shards", "clients", "final"}
+_NEEDED = {"version": int, "zero": str, "ended_us": int, "shards": int, "clients": dict, "final": bool}
+_OTHERS = {"budget": dict, "said": dict, "judged": list, "notes": list, "wrong": list, "rate": int | float}
 Final = dict[str, str | list[str] | None]
 
 
@@ -92,19 +92,23 @@ def rest_lines(history: History) -> Iterator[bytes]:
         yield orjson.dumps(("final", key, value), option=orjson.OPT_APPEND_NEWLINE)
 
 
-def write(path: Path, history: History, parts: Iterable[Path] = ()) -> None:
-    """Write a history; `parts` are files of operations that others wrote, and stand in it as they are."""
+def write(path: Path, history: History) -> None:
+    """Write a history, all of it or nothing.
+
+    Raises:
+        UnreachableError: it cannot be written there.
+    """
     temporary = path.with_name(f".{path.name}.new")
     try:
-        with temporary.open("wb") as file:
-            with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0, filename="") as packed:
-                packed.writelines(rest_lines(history))
-                if not parts:
-                    packed.writelines(map(operation_line, history.operations))
-            for part in parts:
-                file.write(part.read_bytes())
-            file.write(gzip.compress(orjson.dumps(_END, option=orjson.OPT_APPEND_NEWLINE), mtime=0))
+        with gzip.GzipFile(temporary, "wb", compresslevel=1, mtime=0) as packed:
+            packed.writelines(rest_lines(history))
+            packed.writelines(map(operation_line, history.operations))
+            packed.write(orjson.dumps(_END, option=orjson.OPT_APPEND_NEWLINE))
         temporary.rename(path)
+    except OSError as error:
+        raise UnreachableError(
+            f"writing the history {path}", error.strerror or str(error), "Name another --history."
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -130,13 +134,15 @@ def read(path: Path) -> History:
         raise NotFoundError(f"reading the history {path}", "there is no such file") from error
     except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, IndexError) as error:
         raise IntegrityError(f"reading the history {path}", f"it is damaged, or no history ({error})") from error
-    if history.header.get("version") != VERSION:
-        raise IntegrityError(
-            f"reading the history {path}", f"its version is {history.header.get('version')}, and {VERSION} is known"
-        )
-    if not ended or _NEEDED - history.header.keys():
-        raise IntegrityError(f"reading the history {path}", "it breaks off, or its header is not complete")
-    if history.header["final"]:
+    header = history.header
+    if (version := header.get("version", VERSION)) != VERSION:
+        raise IntegrityError(f"reading the history {path}", f"its version is {version}, and {VERSION} is known")
+    if not ended or _NEEDED.keys() - header.keys():
+        raise IntegrityError(f"reading the history {path}", "it is empty, breaks off, or its header is not complete")
+    for name, kind in {**_NEEDED, **_OTHERS}.items():
+        if name in header and not isinstance(header[name], kind):
+            raise IntegrityError(f"reading the history {path}", f"{name!r} in its header cannot be {header[name]!r}")
+    if header["final"]:
         history.final = final
     return history
 
@@ -154,11 +160,13 @@ def _take(history: History, final: Final, line: list[Any]) -> None:
     match line[0]:
         case "op":
             client, part, kind, key, value, shard, due, begun, ended, outcome, *how = line[1:]
+            if not all(isinstance(number, int) for number in (shard, due, begun, ended, *how[1:])):
+                raise ValueError(f"a number is missing in {line}")
             history.operations.append(
                 Operation(client, Part(part), Kind(kind), key, value, shard, due, begun, ended, Outcome(outcome), *how)
             )
         case "event":
-            history.events.append(Event(*line[1:]))
+            history.events.append(Event(int(line[1]), *line[2:]))
         case "final":
             final[line[1]] = line[2]
         case "drill":
