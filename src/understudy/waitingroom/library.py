@@ -1,0 +1,68 @@
+"""The operations as Lua: one library of server functions, or one script for each where the server has no functions."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+_FOLDER = Path(__file__).parent / "lua"
+_PREFIX = "understudy_waitingroom_"
+# a function that uses another stands behind it: heartbeat answers as status does
+OPERATIONS = (
+    "join", "status", "heartbeat", "enter", "leave", "hold", "release", "confirm", "event", "tick",
+    "create", "seats", "configure", "act", "dequeue", "ack", "cleanup", "purge",
+)  # fmt: skip
+READS = frozenset({"status", "event"})
+_FREES = frozenset({"heartbeat", "leave", "release", "tick", "ack", "cleanup", "purge"})  # also when memory is full
+LIBRARIES = f"{_PREFIX}*"
+
+
+class Library:
+    """The operations over one text of `shared.lua`. The name changes with every change of the code.
+
+    A gateway of another version beside this one calls functions of its own, on the same keys.
+    """
+
+    def __init__(self, shared: str) -> None:
+        self._bodies = {name: (_FOLDER / f"{name}.lua").read_text() for name in OPERATIONS}
+        self._shared = shared
+        text = shared + "".join(self._bodies.values())
+        self.version = hashlib.sha256(text.encode()).hexdigest()[:8]
+        self.name = _PREFIX + self.version
+
+    def function(self, operation: str) -> str:
+        """Return the name that FCALL takes."""
+        return f"waitingroom_{self.version}_{operation}"
+
+    @property
+    def source(self) -> str:
+        """Return what FUNCTION LOAD takes."""
+        registered = "\n".join(
+            f"redis.register_function{{function_name='{self.function(name)}', callback={name}, flags={_flags(name)}}}"
+            for name in OPERATIONS
+        )
+        return f"#!lua name={self.name}\n{self._shared}\n{''.join(self._bodies.values())}\n{registered}\n"
+
+    @cache  # noqa: B019 - a process has one
+    def script(self, operation: str) -> str:
+        """Return what EVAL takes."""
+        needed = self._bodies["status"] if operation == "heartbeat" else ""
+        return f"{self._shared}\n{needed}{self._bodies[operation]}\nreturn {operation}(KEYS, ARGV)\n"
+
+    @cache  # noqa: B019
+    def digest(self, operation: str) -> str:
+        """Return what EVALSHA takes."""
+        return hashlib.sha1(self.script(operation).encode()).hexdigest()  # noqa: S324 - the server's own name for it
+
+
+def _flags(operation: str) -> str:
+    if operation in READS:
+        return "{'no-writes'}"
+    return "{'allow-oom'}" if operation in _FREES else "{}"
+
+
+@cache
+def library() -> Library:
+    """Return the library as it is shipped."""
+    return Library((_FOLDER / "shared.lua").read_text())

@@ -1,0 +1,22 @@
+-- A worker is done with tickets. Those that were given to another in the meantime are not its to acknowledge.
+--
+-- KEYS  as event
+-- ARGV  1 deadline (ms)  2 consumer  3… stream ids
+-- → {1, how many}   {0, NO_EVENT | TOO_LATE}
+local function ack(KEYS, ARGV)
+  if late(ARGV[1], now_ms()) then return {0, 'TOO_LATE'} end
+  local K, acknowledged = named(KEYS), 0
+  if redis.call('EXISTS', K.event) == 0 then return {0, 'NO_EVENT'} end
+  for at = 3, #ARGV do
+    local pending = redis.call('XPENDING', K.stream, GROUP, ARGV[at], ARGV[at], 1)[1]
+    if pending and pending[2] == ARGV[2] then
+      local entry = redis.call('XRANGE', K.stream, ARGV[at], ARGV[at])[1]
+      if not entry or end_ticket(K, entry[2][2], 'done') then
+        redis.call('XACK', K.stream, GROUP, ARGV[at])
+        redis.call('XDEL', K.stream, ARGV[at])
+        acknowledged = acknowledged + 1
+      end
+    end
+  end
+  return {1, acknowledged}
+end

@@ -1,0 +1,43 @@
+-- Take a place at the end of the line (the document's enqueue).
+--
+-- KEYS  1 event:{E}  2 waiting:{E}  3 seen:{E}  4 stream:event:{E}  5 stream:event:{E}:user:U  6 ticket:{E}:ID
+--       7 dedupe:{E}:K, where there is a key
+-- ARGV  1 deadline (ms)  2 ticket id  3 user  4 ticket (only to remember it with the answer)
+--       5 digest of the request, for an idempotency key; empty: the key is a dedupe key, used once
+-- → {1, stream id, ticket, user, position, place in the user's stream, waiting, rate in thousandths a second[, 'replayed']}
+--   {0, DUPLICATE | IDEMPOTENCY_CONFLICT | NO_EVENT | EVENT_NOT_OPEN | QUEUE_FULL | TOO_LATE}
+local function join(KEYS, ARGV)
+  local now = now_ms()
+  if late(ARGV[1], now) then return {0, 'TOO_LATE'} end
+  local id, user, digest = ARGV[2], ARGV[3], ARGV[5]
+  local e = redis.call('HMGET', KEYS[1], 'state', 'max_waiting', 'tickets_per_user', 'dedupe_ms', 'rate')
+  if not e[1] then return {0, 'NO_EVENT'} end
+  local sid = redis.call('HGET', KEYS[6], 'sid')
+  if sid then  -- this very request, sent again because its answer was lost
+    local rank = redis.call('ZRANK', KEYS[2], id)
+    return {1, sid, ARGV[4], user, (rank or -1) + 1, redis.call('XLEN', KEYS[5]), redis.call('ZCARD', KEYS[2]), e[5]}
+  end
+  if KEYS[7] then
+    if digest == '' then
+      if redis.call('EXISTS', KEYS[7]) == 1 then return {0, 'DUPLICATE'} end
+    else
+      local answer = remembered(KEYS[7], digest)
+      if answer then return answer end
+    end
+  end
+  if redis.call('XLEN', KEYS[5]) >= tonumber(e[3]) then return {0, 'DUPLICATE'} end
+  if e[1] ~= 'open' and e[1] ~= 'paused' then return {0, 'EVENT_NOT_OPEN', e[1]} end
+  local waiting = redis.call('ZCARD', KEYS[2]) + 1
+  if tonumber(e[2]) > 0 and waiting > tonumber(e[2]) then return {0, 'QUEUE_FULL'} end
+
+  local seq = redis.call('HINCRBY', KEYS[1], 'seq', 1)
+  sid = redis.call('XADD', KEYS[4], '*', 'ticket', id, 'user', user)
+  redis.call('XADD', KEYS[5], sid, 'ticket', id)
+  redis.call('HSET', KEYS[6], 'user', user, 'state', 'waiting', 'seq', seq, 'sid', sid, 'joined', now)
+  redis.call('ZADD', KEYS[2], seq, id)
+  redis.call('ZADD', KEYS[3], now, id)
+  local answer = {sid, ARGV[4], user, waiting, redis.call('XLEN', KEYS[5]), waiting, e[5]}
+  if KEYS[7] then remember(KEYS[7], digest == '' and '-' or digest, e[4], answer) end
+  table.insert(answer, 1, 1)
+  return answer
+end
