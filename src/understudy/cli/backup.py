@@ -14,7 +14,6 @@ from understudy.cli.options import (
     OutDir,
     S3Uri,
     chosen,
-    count,
     local_repository,
     remote_repository,
     settings_from,
@@ -50,6 +49,7 @@ def command(
     from understudy import progress
     from understudy.backup.components.redis import ReadOptions, RedisComponent
     from understudy.backup.take import take, upload
+    from understudy.pages.figures import count
 
     settings = settings_from(
         out_dir, s3_uri, backup_match=match, backup_chunk_keys=chunk_keys, backup_max_rate=max_rate

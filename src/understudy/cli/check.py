@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from understudy.cli.options import OutDir, S3Uri, count, local_repository, needed_remote, settings_from
+from understudy.cli.options import OutDir, S3Uri, local_repository, needed_remote, settings_from
 from understudy.cli.output import Json, print_json
 
 
@@ -29,6 +29,7 @@ def command(
     from understudy import progress
     from understudy.backup.check import check
     from understudy.backup.restore import opened
+    from understudy.pages.figures import count
 
     settings = settings_from(out_dir, s3_uri)
     shown = progress.for_terminal(quiet=as_json)

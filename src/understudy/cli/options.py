@@ -106,8 +106,3 @@ def duration_s(text: str) -> float:
             f"reading the duration {text!r}", "it is not a number and a unit", "For example 500ms, 10s, 2m."
         )
     return float(found[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[found[2] or "s"]
-
-
-def count(number: int, unit: str) -> str:
-    """Return a number with its unit, as `1 key` or `2,000 keys`."""
-    return f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"

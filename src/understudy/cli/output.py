@@ -73,18 +73,6 @@ def _print_rich(header: Sequence[str], rows: Sequence[Sequence[str]], right: Seq
     Console().print(table)
 
 
-def size(count: int | None) -> str:
-    """Return a number of bytes for people; `-` for None."""
-    if count is None:
-        return "-"
-    value = float(count)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
-            break
-        value /= 1024
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-
-
 def print_error(error: UnderstudyError) -> None:
     """Print what went wrong, why, and what to try; as data on stdout where `--json` was given."""
     if _wanted["json"]:

@@ -15,7 +15,6 @@ from understudy.cli.options import (
     OutDir,
     S3Uri,
     chosen,
-    count,
     local_repository,
     needed_remote,
     settings_from,
@@ -62,6 +61,7 @@ def command(
     from understudy.backup.component import RestoreOptions
     from understudy.backup.components.redis import RedisComponent
     from understudy.backup.restore import opened, restore
+    from understudy.pages.figures import count
 
     if (s3_uri and not from_s3) or (input_dir and (from_s3 or name != LATEST)):
         raise UsageError(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from understudy.cli.output import Json, print_json, print_table, size
+from understudy.cli.output import Json, print_json, print_table
 
 if TYPE_CHECKING:
     from understudy.lab.status import LabStatus
@@ -43,6 +43,8 @@ def command(
 
 
 def _print(lab: LabStatus) -> None:
+    from understudy.pages.figures import size
+
     extras = [word for word, on in (("tls", lab.tls), ("persist", lab.persist)) if on]
     print(f"{lab.name}: {', '.join([lab.layout, *extras])}, {lab.state}")
     rows = [
@@ -54,7 +56,7 @@ def _print(lab: LabStatus) -> None:
             node.primary or "-",
             _number(node.slots),
             _number(node.keys),
-            size(node.memory_bytes),
+            "-" if node.memory_bytes is None else size(node.memory_bytes),
             _number(node.pid),
         )
         for node in lab.nodes

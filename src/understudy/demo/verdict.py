@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from understudy.backup.component import RestoreReport
 from understudy.backup.verify_report import VerifyReport
+from understudy.drill.findings import WORST_FIRST, Word
 from understudy.drill.findings import Verdict as DrillVerdict
-from understudy.drill.findings import Word
 from understudy.pages.figures import count
 
 MOST_NAMED = 5
-_WORST_FIRST: tuple[Word, ...] = ("failed", "unknown", "passed")
 
 
 @dataclass(frozen=True)
@@ -129,7 +128,7 @@ def judge_failover(drilled: DrillVerdict, survived: Digests, *, functions_same: 
 
 def overall(*nights: Verdict) -> Verdict:
     """Return the worst of several verdicts, with the reasons of all that have it; their sentences stay."""
-    word = min((verdict.word for verdict in nights), key=_WORST_FIRST.index)
+    word = min((verdict.word for verdict in nights), key=WORST_FIRST.index)
     reasons = tuple(reason for verdict in nights if verdict.word == word for reason in verdict.reasons)
     return Verdict(word, " ".join(verdict.sentence for verdict in nights), reasons)
 

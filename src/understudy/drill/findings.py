@@ -12,6 +12,7 @@ from typing import Literal
 from understudy.drill.history import Event
 
 Word = Literal["passed", "failed", "unknown"]
+WORST_FIRST: tuple[Word, ...] = ("failed", "unknown", "passed")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from understudy.drill import tables, words
-from understudy.drill.findings import Budget, ClientFindings, DrillReport, LegReport
+from understudy.drill.findings import WORST_FIRST, Budget, ClientFindings, DrillReport, LegReport
 from understudy.drill.timeline import timelines
 from understudy.pages.figures import count
 from understudy.pages.page import render
@@ -39,7 +39,7 @@ def report_page(report: DrillReport) -> str:
 
 def _sentence(report: DrillReport) -> str:
     each = Counter(leg.verdict.word for leg in report.legs)
-    counts = ", ".join(f"{each[word]} {word}" for word in ("failed", "unknown", "passed") if each[word])
+    counts = ", ".join(f"{each[word]} {word}" for word in WORST_FIRST if each[word])
     return SENTENCES[report.verdict.word] + (f" Of {len(report.legs)} legs: {counts}." if len(report.legs) > 1 else "")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from statistics import median
 
-from understudy.drill.findings import Budget, ClientFindings, ClientSpread, LegFindings, Spread, Verdict, Word
+from understudy.drill.findings import WORST_FIRST, Budget, ClientFindings, ClientSpread, LegFindings, Spread, Verdict
 from understudy.pages.figures import count
 
 LEAST_OPERATIONS = 20
@@ -13,8 +13,6 @@ LEAST_OPERATIONS = 20
 
 AFTER_THE_FAULT = 4
 """So many times as late may operations begin then: hundreds of calls that wait and try again need the processor too."""
-
-_WORST_FIRST: tuple[Word, ...] = ("failed", "unknown", "passed")
 
 
 def judge(leg: LegFindings, budget: Budget, judged: Collection[str]) -> Verdict:
@@ -41,7 +39,7 @@ def judge(leg: LegFindings, budget: Budget, judged: Collection[str]) -> Verdict:
 def overall(verdicts: Iterable[tuple[str, Verdict]]) -> Verdict:
     """Return the verdict on several, each with a name: the worst word, and the reasons of all that have it."""
     each = list(verdicts)
-    word = next((word for word in _WORST_FIRST if any(one.word == word for _, one in each)), None)
+    word = next((word for word in WORST_FIRST if any(one.word == word for _, one in each)), None)
     if word is None:
         return Verdict("unknown", ("Nothing was run.",))
     reasons = [
