@@ -42,7 +42,7 @@ def failover(shard: int = 0) -> list[Operation]:
 
 
 def of(operations: list[Operation], *events: Event, ended_ms: int = 20_000) -> ClientFindings:
-    return measure_client(history(operations, {}, events, ended_ms * MS), CLIENT)
+    return measure_client(history(operations, {}, events, ended_ms * MS), CLIENT, operations)
 
 
 def leg(judged: History, fault: str = "kill") -> LegFindings:
@@ -301,7 +301,7 @@ def test_how_late_the_tool_was_after_the_fault_is_told_apart_from_the_servers_la
     assert of(every(10, 0, 20_000)).drift_after_p99_ms is None
     closed_loop = history(late, {}, [FAULT])
     closed_loop.header["rate"] = 0
-    assert measure_client(closed_loop, CLIENT).drift_after_p99_ms is None
+    assert measure_client(closed_loop, CLIENT, closed_loop.operations).drift_after_p99_ms is None
 
 
 def test_the_servers_took_until_the_last_shard_had_a_new_primary() -> None:

@@ -42,10 +42,8 @@ def measure(history: History, *, name: str, layout: str, fault: str, notes: Sequ
     )
 
 
-def measure_client(history: History, client: str, operations: Sequence[Operation] | None = None) -> ClientFindings:
-    """Return what a history shows of one client; `operations` are its own, where they are at hand."""
-    if operations is None:
-        operations = [one for one in history.operations if one.client == client]
+def measure_client(history: History, client: str, operations: Sequence[Operation]) -> ClientFindings:
+    """Return what a history shows of one client; `operations` are its own."""
     parts: dict[Part, list[Operation]] = {part: [] for part in Part}
     for one in operations:
         parts[one.part].append(one)
@@ -70,7 +68,7 @@ def measure_client(history: History, client: str, operations: Sequence[Operation
         busy=lives[Part.BUSY],
         idle=lives[Part.IDLE] if parts[Part.IDLE] else None,
         fresh=lives[Part.FRESH] if parts[Part.FRESH] else None,
-        errors=count_errors(operations, origin_us(history), history.header.get("said", {}).get(client, {})),
+        errors=_count_errors(operations, origin_us(history), history.header.get("said", {}).get(client, {})),
         moved=sum(one.moved for one in operations),
         asked=sum(one.asked for one in operations),
         latency=phases(history, busy, found),
@@ -80,9 +78,7 @@ def measure_client(history: History, client: str, operations: Sequence[Operation
     )
 
 
-def count_errors(
-    operations: Sequence[Operation], from_us: int, said: Mapping[str, str] | None = None
-) -> tuple[ErrorCount, ...]:
+def _count_errors(operations: Sequence[Operation], from_us: int, said: Mapping[str, str]) -> tuple[ErrorCount, ...]:
     """Return the error classes by outcome, the most frequent first; times are when the error was returned.
 
     `said` has what the last one of each class said.
@@ -98,7 +94,7 @@ def count_errors(
             len(ended),
             (min(ended) - from_us) / 1e6,
             (max(ended) - from_us) / 1e6,
-            (said or {}).get(error, ""),
+            said.get(error, ""),
         )
         for (error, outcome), ended in sorted(times.items(), key=lambda item: (-len(item[1]), item[0]))
     )

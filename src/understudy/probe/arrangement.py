@@ -49,12 +49,13 @@ class Change:
     text: str
 
 
-def look(connection: Connection, known: tuple[Address, ...] = ()) -> Topology:
-    """Return the topology now, over connections made for it; `known` are asked where no seed answers.
+def look(connection: Connection, seen: Topology | None = None) -> Topology:
+    """Return the topology now, over connections made for it; those that were `seen` are asked where no seed answers.
 
     Raises:
         UnderstudyError: nobody answered.
     """
+    known = tuple(node.address for node in seen.nodes) if seen else ()
     target = connection.reached()
     asked = Target(target.seeds, target.mode, None, target.sentinel_password, target.tls)
     asked = asked if target.mode is Mode.SENTINEL else target

@@ -124,9 +124,8 @@ class HealthChecks:
             await anyio.sleep(max(0.0, began + self._interval_ms / 1000 - time.monotonic()))
 
     async def _look(self, pool: Pool) -> Topology | UnderstudyError:
-        known = tuple(node.address for node in self._seen.nodes) if self._seen else ()
         try:
-            return await self._work.do("looking", partial(look, self._connection, known), _LOOK_WITHIN_S, pool)
+            return await self._work.do("looking", partial(look, self._connection, self._seen), _LOOK_WITHIN_S, pool)
         except TooManyError:
             raise
         except UnderstudyError as error:

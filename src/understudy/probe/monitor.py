@@ -33,10 +33,9 @@ async def monitor(
     total, looks = 0, 0
     while True:
         looks += 1
-        known = tuple(node.address for node in seen.nodes) if seen else ()
         head = {"at": timestamp(), "elapsed_s": round(time.monotonic() - began, 3)}
         try:
-            now = await work.do("looking", partial(look, connection, known), _LOOK_WITHIN_S, Pool.STREAMS)
+            now = await work.do("looking", partial(look, connection, seen), _LOOK_WITHIN_S, Pool.STREAMS)
         except UnderstudyError as error:
             reached = False
             yield {"type": "unreachable", **head, "why": error.why, "try": error.hint}
