@@ -29,7 +29,7 @@ import sys, time
 from understudy.drill.relay import Relay
 from understudy.valkey.target import Address
 relay = Relay([Address("127.0.0.1", int(sys.argv[1]))])
-relay.last_words(Address("127.0.0.1", int(sys.argv[1])), [("SET", "last", "words"), ("INCR", "said")])
+relay.last_words(Address("127.0.0.1", int(sys.argv[1])), None, [("SET", "last", "words"), ("INCR", "said")])
 print(relay.pid, relay.address.port, flush=True)
 time.sleep(600)
 """
@@ -146,7 +146,7 @@ def test_it_ends_with_its_owner_however_that_ends_and_says_its_last_words(valkey
 def test_a_closed_one_is_gone_and_says_nothing(valkey_standalone: Lab) -> None:
     address = valkey_standalone.node("node-1").address
     with Relay([address]) as relay:
-        relay.last_words(address, [("SET", "last", "words")])
+        relay.last_words(address, None, [("SET", "last", "words")])
         process = identify(relay.pid)
     relay.close()
     assert process is not None

@@ -10,7 +10,8 @@ from understudy.errors import IncompleteError
 from understudy.lab.deadline import Deadline
 from understudy.lab.layout import of_kind
 from understudy.lab.live import Lab
-from understudy.valkey.router import Router
+from understudy.valkey.keyspace import scan
+from understudy.valkey.router import Routed, Router
 from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Address, Mode
 from understudy.valkey.topology import Topology
@@ -27,13 +28,13 @@ def read_all(lab: Lab, operations: Iterable[Operation]) -> Final:
         UnreachableError: some shard could not be read.
         IncompleteError: a server refused to tell.
     """
-    commands = {"get": ("GET",), "list": ("LRANGE", 0, -1)}
-    written = {one.key: "list" if one.kind is Kind.APPEND else "get" for one in operations if one.kind is not Kind.GET}
+    written = {one.key: one.kind for one in operations if one.kind is not Kind.GET}
     final: Final = {}
     with _router(lab) as router:
         for batch in _batches(list(written)):
-            routed = [
-                (key_slot(key.encode()), (verb[0], key, *verb[1:])) for key in batch if (verb := commands[written[key]])
+            routed: list[Routed] = [
+                (key_slot(key.encode()), ("LRANGE", key, 0, -1) if written[key] is Kind.APPEND else ("GET", key))
+                for key in batch
             ]
             for key, reply in zip(batch, router.execute(routed).values, strict=True):
                 if isinstance(reply, ReplyError):
@@ -74,14 +75,9 @@ def remove(lab: Lab, prefix: str) -> None:
     """Remove every key that begins so: what a drill wrote into a lab that goes on."""
     with _router(lab) as router:
         for address in router.primaries:
-            cursor = b"0"
-            while True:
-                wire = router.wire(address)
-                cursor, keys = wire.call("SCAN", cursor, "MATCH", f"{prefix}*", "COUNT", _BATCH)
-                for key in keys:
-                    wire.call("UNLINK", key)
-                if cursor == b"0":
-                    break
+            for batch in scan(router, address, f"{prefix}*"):
+                for name in batch.names:
+                    router.wire(address).call("UNLINK", name)
 
 
 def keys_per_shard(lab: Lab) -> list[tuple[str, int, int]]:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from understudy.errors import NotFoundError, RefusedError, UnderstudyError, UsageError
-from understudy.lab.layout import of_kind
+from understudy.lab.layout import of_kind, running
 from understudy.lab.live import Lab
 from understudy.lab.server import LabNode
 from understudy.valkey.discovery import discover
-from understudy.valkey.target import Address, Mode
+from understudy.valkey.target import Mode
 
 WORDS = ("primary", "replica", "one", "majority", "all-primaries", "all", "shard:N", "primary:N", "replica:N")
 _ASK_WITHIN_S = 1.0
@@ -40,18 +40,13 @@ def shards_of(lab: Lab) -> list[ShardNodes]:
         return [_by_role(lab)]
     mode = Mode.SENTINEL if lab.layout == "sentinel" else Mode.OSS_CLUSTER
     target = lab.target(mode)
-    asked = of_kind(lab.nodes, "sentinel" if mode is Mode.SENTINEL else "valkey")
-    running = [node.address for node in asked if node.state == "running"]
-    topology = discover(target.at(*running) if running else target)
+    asked = running(lab.nodes, "sentinel" if mode is Mode.SENTINEL else "valkey")
+    topology = discover(target.at(*(node.address for node in asked)) if asked else target)
     here = {node.address: node for node in of_kind(lab.nodes, "valkey")}
-
-    def known(address: Address) -> LabNode | None:
-        return here.get(address)
-
     return [
         ShardNodes(
-            known(shard.primary.address) if shard.primary else None,
-            tuple(node for replica in shard.replicas if (node := known(replica.address))),
+            here.get(shard.primary.address) if shard.primary else None,
+            tuple(node for replica in shard.replicas if (node := here.get(replica.address))),
         )
         for shard in topology.shards
     ]

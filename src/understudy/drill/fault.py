@@ -38,6 +38,11 @@ class Scene:
     nodes_changed: Callable[[], None] = _nobody_asks
     relays: dict[str, Interposed] = field(default_factory=dict)
 
+    @property
+    def names(self) -> str:
+        """Return the names of the nodes that were meant."""
+        return ", ".join(node.name for node in self.nodes)
+
 
 class Unprepared:
     """For faults that need nothing before the workload begins."""

@@ -12,8 +12,8 @@ from typing import Any
 from understudy.drill.relay import Relay
 from understudy.errors import RefusedError
 from understudy.lab.deadline import Deadline
-from understudy.lab.layout import HOST, of_kind
-from understudy.lab.layouts.common import linked
+from understudy.lab.layout import HOST, running
+from understudy.lab.layouts.common import await_links
 from understudy.lab.live import Lab
 from understudy.lab.server import LabNode
 from understudy.lab.servers.valkey import find_binary
@@ -21,7 +21,7 @@ from understudy.lab.talk import ask
 from understudy.valkey.target import Address
 from understudy.valkey.wire import Command
 
-_LINKED_WITHIN_S = 20.0
+LINKED_WITHIN_S = 20.0
 _CONNECTIONS = ("normal", "pubsub", "replica")
 
 
@@ -40,8 +40,8 @@ class Interposed:
 
     def last_words(self, commands: Sequence[Command]) -> None:
         """Have these commands run too, before the server gets its port back, if we are gone without undoing it."""
-        secret: list[Command] = [("AUTH", self.password)] if self.password is not None else []
-        self.relay.last_words(self.behind, [*secret, *commands, ("CONFIG", "SET", "port", self.node.inner_port)])
+        home = ("CONFIG", "SET", "port", self.node.inner_port)
+        self.relay.last_words(self.behind, self.password, [*commands, home])
 
 
 def interpose(lab: Lab, node: LabNode, undo: ExitStack) -> Interposed:
@@ -68,10 +68,7 @@ def interpose(lab: Lab, node: LabNode, undo: ExitStack) -> Interposed:
     relay.listen()
     for kind in _CONNECTIONS:
         interposed.call("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
-    deadline = Deadline(_LINKED_WITHIN_S)
-    for other in of_kind(lab.nodes, "valkey"):
-        if other.state == "running":
-            deadline.until(f"waiting for {other.name} to be in sync", lambda other=other: linked(other, password))  # type: ignore[misc]
+    await_links(running(lab.nodes, "valkey"), lab.options, Deadline(LINKED_WITHIN_S))
     return interposed
 
 

@@ -7,11 +7,11 @@ import time
 
 from understudy.errors import RefusedError, ServerSaidError
 from understudy.lab.deadline import Deadline
-from understudy.lab.layout import of_kind
+from understudy.lab.layout import of_kind, running
 from understudy.lab.live import Lab
 from understudy.lab.server import LabNode
 from understudy.lab.servers.sentinel import SERVICE
-from understudy.lab.servers.valkey import Binary, find_binary
+from understudy.lab.servers.valkey import find_binary
 from understudy.lab.talk import fields
 
 WITHIN_S = 30.0
@@ -49,12 +49,11 @@ def promote(lab: Lab, replica: LabNode, within_s: float = WITHIN_S) -> None:
     deadline = Deadline(within_s)
     deadline.until(f"promoting {replica.name}", promoted, [replica])
     new_id = str(lab.call(replica, "CLUSTER", "MYID"))
-    for node in of_kind(lab.nodes, "valkey"):
-        if node.state == "running":
-            deadline.until(
-                f"waiting for {node.name} to hear that {old.name} follows {replica.name}",
-                lambda node=node: _follows(lab, node, old, new_id),  # type: ignore[misc]
-            )
+    for node in running(lab.nodes, "valkey"):
+        deadline.until(
+            f"waiting for {node.name} to hear that {old.name} follows {replica.name}",
+            lambda node=node: _follows(lab, node, old, new_id),  # type: ignore[misc]
+        )
 
 
 def _follows(lab: Lab, asked: LabNode, node: LabNode, primary_id: str) -> bool:
@@ -74,13 +73,13 @@ def sentinels_promote(lab: Lab, *, coordinated: bool, within_s: float = WITHIN_S
         StartError: nobody was promoted in time.
     """
     binary = find_binary(lab.options.server)
-    if coordinated and not _coordinates(binary):
+    if coordinated and not binary.is_valkey_9:
         raise RefusedError(
             "asking the sentinels for a coordinated failover", f"{binary} does not know it; it came with Valkey 9",
             "Leave it out: --set coordinated=false",
         )  # fmt: skip
     deadline = Deadline(within_s)
-    sentinels = [node for node in of_kind(lab.nodes, "sentinel") if node.state == "running"]
+    sentinels = running(lab.nodes, "sentinel")
     before = _named_by(lab, sentinels[0])
     words = ("COORDINATED",) if coordinated else ()
 
@@ -101,10 +100,6 @@ def sentinels_promote(lab: Lab, *, coordinated: bool, within_s: float = WITHIN_S
     return new
 
 
-def _coordinates(binary: Binary) -> bool:
-    return binary.name == "valkey" and binary.version >= (9,)
-
-
 def take_over(lab: Lab, replica: LabNode) -> None:
     """Have exactly this replica take over as gracefully as the servers can, in a cluster or under sentinels.
 
@@ -113,7 +108,6 @@ def take_over(lab: Lab, replica: LabNode) -> None:
     if lab.layout != "sentinel":
         promote(lab, replica)
         return
-    binary = find_binary(lab.options.server)
     priority = str(lab.call(replica, "CONFIG", "GET", "replica-priority")[1])
     try:
         lab.call(replica, "CONFIG", "SET", "replica-priority", 1)
@@ -124,7 +118,7 @@ def take_over(lab: Lab, replica: LabNode) -> None:
                 f"waiting for {sentinel.name} to prefer {replica.name}",
                 lambda sentinel=sentinel: _prefers(lab, sentinel, replica),  # type: ignore[misc]
             )
-        sentinels_promote(lab, coordinated=_coordinates(binary))
+        sentinels_promote(lab, coordinated=find_binary(lab.options.server).is_valkey_9)
         for node in lab.nodes:
             if node.kind != "envoy":
                 deadline.until(f"waiting for {node.name} to follow", lambda node=node: _settled(lab, node, replica))  # type: ignore[misc]

@@ -69,9 +69,10 @@ class Relay:
         """Swallow, without a word, what replicas, sentinels and migrating primaries say and hear; clients pass."""
         self._tell(cut_servers=cut)
 
-    def last_words(self, address: Address, commands: Sequence[Command]) -> None:
+    def last_words(self, address: Address, password: str | None, commands: Sequence[Command]) -> None:
         """Have it run these commands there when we are gone without having closed it, after it has freed its port."""
-        words = base64.b64encode(b"".join(map(pack, commands))).decode()
+        secret: list[Command] = [("AUTH", password)] if password is not None else []
+        words = base64.b64encode(b"".join(map(pack, [*secret, *commands]))).decode()
         self._tell(last_words=[address.host, address.port, words])
 
     def close(self) -> None:

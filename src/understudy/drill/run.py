@@ -155,7 +155,7 @@ class _Leg:
         if fault is None or plan is None:
             _sleep_until(time.monotonic_ns(), leg.after_s)
             return
-        names = ", ".join(node.name for node in scene.nodes)
+        names = scene.names
         watch.note("fault", names, None, f"{fault.name} {names}")
         said = fault.apply(scene)
         watch.note("applied", names, None, said)

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from understudy.drill.interposed import LINKED_WITHIN_S
 from understudy.lab.deadline import Deadline
-from understudy.lab.layout import of_kind
-from understudy.lab.layouts.common import linked
+from understudy.lab.layout import of_kind, running
+from understudy.lab.layouts.common import await_links
 from understudy.lab.live import Lab
 from understudy.lab.server import LabNode
 from understudy.lab.servers.valkey import BUS_OFFSET
@@ -21,7 +22,6 @@ from understudy.lab.servers.valkey import BUS_OFFSET
 _HALF = "127.77"  # the port is the other half
 SERVERS = f"{_HALF}.0.0/16"
 _CONNECTIONS = ("pubsub", "replica", "master")
-_LINKED_WITHIN_S = 20.0
 
 
 def source(node: LabNode) -> str:
@@ -35,7 +35,7 @@ def tell_apart(lab: Lab, nodes: Sequence[LabNode], undo: ExitStack) -> None:
     Raises:
         UnreachableError: one of these nodes does not answer.
     """
-    names = {node.name for node in (*_running(lab), *nodes)}
+    names = {node.name for node in (*running(lab.nodes, "valkey"), *nodes)}
     servers = [node for node in of_kind(lab.nodes, "valkey") if node.name in names]
     undo.callback(_as_before, lab)
     for node in servers:
@@ -44,17 +44,12 @@ def tell_apart(lab: Lab, nodes: Sequence[LabNode], undo: ExitStack) -> None:
         lab.call(node, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     for node in nodes:
         reconnect(lab, node)
-    deadline = Deadline(_LINKED_WITHIN_S)
-    for node in servers:
-        deadline.until(
-            f"waiting for {node.name} to be in sync",
-            lambda node=node: linked(node, lab.options.password),  # type: ignore[misc]
-        )
+    await_links(servers, lab.options, Deadline(LINKED_WITHIN_S))
 
 
 def reconnect(lab: Lab, node: LabNode) -> None:
     """End a server's connections, if it runs; not the cluster's links, which it renews by itself."""
-    if node.name in {one.name for one in _running(lab)}:
+    if node.name in {one.name for one in running(lab.nodes, "valkey")}:
         for kind in _CONNECTIONS:
             lab.call(node, "CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
@@ -91,10 +86,6 @@ def _sockets(pid: int | None) -> set[str]:
     return inodes
 
 
-def _running(lab: Lab) -> list[LabNode]:
-    return [node for node in of_kind(lab.nodes, "valkey") if node.state == "running"]
-
-
 def _as_before(lab: Lab) -> None:
-    for node in _running(lab):
+    for node in running(lab.nodes, "valkey"):
         lab.call(node, "CONFIG", "SET", "bind-source-addr", "")

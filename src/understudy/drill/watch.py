@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 from understudy.drill.history import Event
 from understudy.drill.shards import Shards
@@ -37,9 +39,9 @@ class Watch:
         self._named: Address | None = None
         self.events: list[Event] = []
 
-    def note(self, kind: str, node: str, shard: int | None, text: str, at_ns: int | None = None) -> None:
+    def note(self, kind: str, node: str, shard: int | None, text: str) -> None:
         """Write an event down."""
-        at_us = ((at_ns or time.monotonic_ns()) - self._zero_ns) // 1000
+        at_us = (time.monotonic_ns() - self._zero_ns) // 1000
         self.events.append(Event(at_us, kind, node, shard, text))
 
     def __enter__(self) -> Watch:
@@ -62,20 +64,31 @@ class Watch:
                     self._threads[node.name] = thread
                     thread.start()
 
-    def _ask(self, node: LabNode) -> None:
-        role, answering, wire = "", True, None
+    def _answers(self, node: LabNode, *command: str) -> Iterator[tuple[Any, bool]]:
+        """Give what a server answers, on and on; nothing and True where it does not, on a new connection."""
+        wire = None
         target = Target((node.inner,), password=self._lab.options.password)
         while not self._over.wait(_EVERY_S):
             fresh = wire is None
             try:
                 wire = wire or Wire(node.inner, target, _SILENT_AFTER_S)
-                said = wire.call("ROLE")
+                answer = wire.call(*command), False
             except UnderstudyError as error:
                 if wire is not None:
                     wire.close()
                     wire = None
+                answer = None, fresh and isinstance(error, UnreachableError)
+            yield answer
+        if wire is not None:
+            with suppress(UnderstudyError):
+                wire.close()
+
+    def _ask(self, node: LabNode) -> None:
+        role, answering = "", True
+        for said, silent in self._answers(node, "ROLE"):
+            if said is None:
                 # A server that changes its role closes connections; only one that takes no new one is gone.
-                if role and fresh and answering and isinstance(error, UnreachableError):
+                if role and answering and silent:
                     answering = False
                     self.note("gone", node.name, self._shards.of(node.address), f"{node.name} stopped answering")
                 continue
@@ -91,30 +104,14 @@ class Watch:
                 kind = "promoted" if now == "primary" else "demoted"
                 self.note(kind, node.name, shard, f"{node.name} is now {now}")
             role = now
-        if wire is not None:
-            with suppress(UnderstudyError):
-                wire.close()
 
     def _ask_sentinel(self, node: LabNode) -> None:
         named: Address | None = None
-        wire: Wire | None = None
-        target = Target((node.inner,), password=self._lab.options.password)
-        while not self._over.wait(_EVERY_S):
-            try:
-                wire = wire or Wire(node.inner, target, _SILENT_AFTER_S)
-                said = wire.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
-            except UnderstudyError:
-                if wire is not None:
-                    wire.close()
-                    wire = None
-                continue
+        for said, _ in self._answers(node, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service):
             if said:
                 now = Address(said[0].decode(), int(said[1]))
                 self._is_named(now, changed=named is not None and now != named)
                 named = now
-        if wire is not None:
-            with suppress(UnderstudyError):
-                wire.close()
 
     def _is_named(self, primary: Address, *, changed: bool) -> None:
         """Note a switch once, when the first sentinel names another primary; those that follow say nothing new."""

@@ -114,6 +114,11 @@ def of_kind(nodes: Sequence[LabNode], kind: Kind) -> list[LabNode]:
     return [node for node in nodes if node.kind == kind]
 
 
+def running(nodes: Sequence[LabNode], kind: Kind) -> list[LabNode]:
+    """Return the nodes of one kind that run: neither dead nor paused."""
+    return [node for node in of_kind(nodes, kind) if node.state == "running"]
+
+
 def primary_first(nodes: Sequence[LabNode]) -> list[list[LabNode]]:
     """Return waves in which replicas find their primary, and sentinels everyone.
 

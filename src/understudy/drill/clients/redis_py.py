@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -43,21 +44,19 @@ class Library:
     retry: type[Any]
     backoff: type[Any]
 
+    @classmethod
+    def of(cls, package: str, client: str) -> Library:
+        """Import one of them, which is done only where it is under test."""
+        names = ("connection", "cluster", "sentinel", "retry", "backoff")
+        connection, cluster, sentinel, retry, backoff = (import_module(f"{package}.{name}") for name in names)
+        clients = getattr(cluster, client), getattr(cluster, f"{client}Cluster")
+        made = retry.Retry, backoff.ExponentialBackoff
+        return cls(import_module(package), connection, cluster, sentinel, *clients, *made)
+
 
 def connect(target: Target, preset: Preset) -> tuple[Client, Watch]:
     """Return a redis-py client and the eye on it."""
-    import redis.backoff  # noqa: PLC0415 - only where it is under test
-    import redis.cluster  # noqa: PLC0415
-    import redis.connection  # noqa: PLC0415
-    import redis.retry  # noqa: PLC0415
-    import redis.sentinel  # noqa: PLC0415
-
-    return connect_as(
-        Library(
-            redis, redis.connection, redis.cluster, redis.sentinel, redis.Redis, redis.cluster.RedisCluster,
-            redis.retry.Retry, redis.backoff.ExponentialBackoff,
-        ), target, preset,
-    )  # fmt: skip
+    return connect_as(Library.of("redis", "Redis"), target, preset)
 
 
 def connect_as(library: Library, target: Target, preset: Preset) -> tuple[Client, Watch]:

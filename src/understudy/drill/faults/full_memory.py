@@ -10,7 +10,6 @@ from understudy.drill.relay import Relay
 from understudy.lab.live import Lab
 from understudy.lab.server import LabNode
 from understudy.lab.talk import info
-from understudy.valkey.wire import Command
 
 _LIMITS = ("maxmemory", "maxmemory-policy")
 
@@ -31,17 +30,16 @@ class FullMemory(Unprepared):
         data_only("filling the memory", scene.nodes)
         for node in scene.nodes:
             before = {limit: str(scene.lab.call(node, "CONFIG", "GET", limit)[1]) for limit in _LIMITS}
-            password = scene.lab.options.password
-            secret: list[Command] = [("AUTH", password)] if password is not None else []
             # A limit outlives us, however we end: whoever sees our end without this restores it then.
             keeper = scene.undo.enter_context(Relay([node.inner], listening=False))
-            keeper.last_words(node.inner, [*secret, *(("CONFIG", "SET", *pair) for pair in before.items())])
+            restoring = [("CONFIG", "SET", *pair) for pair in before.items()]
+            keeper.last_words(node.inner, scene.lab.options.password, restoring)
             scene.undo.callback(_restore, scene.lab, node, before)
             said = info(scene.lab.call(node, "INFO", "memory"))
             counted = int(said["used_memory"]) - int(said.get("mem_not_counted_for_evict", 0))
             scene.lab.call(node, "CONFIG", "SET", "maxmemory-policy", "noeviction")
             scene.lab.call(node, "CONFIG", "SET", "maxmemory", counted + 1024 * int(scene.params["room_kb"]))
-        return f"filled the memory of {', '.join(node.name for node in scene.nodes)}"
+        return f"filled the memory of {scene.names}"
 
 
 def _restore(lab: Lab, node: LabNode, limits: Mapping[str, str]) -> None:

@@ -23,4 +23,4 @@ class Kill(Unprepared):
         for node in scene.nodes:
             scene.undo.callback(scene.lab.start, node)
             scene.lab.kill(node)
-        return f"killed {', '.join(node.name for node in scene.nodes)}"
+        return f"killed {scene.names}"

@@ -33,4 +33,4 @@ class KillClients(Unprepared):
                 time.sleep(every_s)  # the pace of the fault itself
             for node in scene.nodes:
                 closed += int(scene.lab.call(node, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"))
-        return f"closed {closed} connections of {', '.join(node.name for node in scene.nodes)}"
+        return f"closed {closed} connections of {scene.names}"

@@ -13,7 +13,6 @@ from understudy.lab.live import Lab
 from understudy.lab.servers.valkey import find_binary
 
 _EVERYTHING, _NOTHING = -2, -1  # what the filter of cluster packets drops
-_FILTERS_ALL = (9,)  # older ones drop packets of one type only, and say OK to this one
 _WRONG = "understudy-cut-off"
 _METHODS = _AUTO, _RELAY, _FILTER = ("auto", "relay", "packet-filter")
 
@@ -64,8 +63,7 @@ class Partition:
         else:
             for node in scene.nodes:
                 _cut(scene.relays[node.name], scene.undo.callback, bus=scene.lab.layout != "sentinel")
-        names = ", ".join(node.name for node in scene.nodes)
-        return f"cut {names} off from the other servers" + (" with a packet filter" if method == _FILTER else "")
+        return f"cut {scene.names} off from the other servers" + (" with a packet filter" if method == _FILTER else "")
 
 
 def _method(scene: Scene) -> str:
@@ -79,8 +77,8 @@ def _method(scene: Scene) -> str:
 
 def _bus_can_be_cut(lab: Lab) -> bool:
     """Return whether there is no cluster bus, or the servers can stop hearing it."""
-    binary = find_binary(lab.options.server)
-    return lab.layout == "sentinel" or (binary.name == "valkey" and binary.version >= _FILTERS_ALL)
+    # Older ones drop packets of one type only, and say OK to the filter that means all.
+    return lab.layout == "sentinel" or find_binary(lab.options.server).is_valkey_9
 
 
 def _cut(place: Interposed, undo: Callable[..., object], *, bus: bool) -> None:

@@ -25,7 +25,7 @@ class Pause(Unprepared):
         for node in scene.nodes:
             scene.undo.callback(_resume, scene.lab, node)
             scene.lab.pause(node)
-        return f"paused {', '.join(node.name for node in scene.nodes)}"
+        return f"paused {scene.names}"
 
 
 def _resume(lab: Lab, node: LabNode) -> None:

@@ -32,4 +32,4 @@ class Restart(Unprepared):
         time.sleep(for_s)  # it is the fault that takes so long
         for node in scene.nodes:
             scene.lab.start(node)
-        return f"restarted {', '.join(node.name for node in scene.nodes)} after {for_s:g} s"
+        return f"restarted {scene.names} after {for_s:g} s"

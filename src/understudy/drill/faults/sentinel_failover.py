@@ -26,8 +26,7 @@ class SentinelFailover(Unprepared):
     def apply(self, scene: Scene) -> str:
         """Ask one sentinel, and wait until all of them name the new primary."""
         if len(scene.nodes) != 1 or not is_primary(scene.lab, scene.nodes[0]):
-            names = ", ".join(node.name for node in scene.nodes)
-            raise UsageError("failing over", f"the sentinels replace the primary, not {names}", "Name no node.")
+            raise UsageError("failing over", f"the sentinels replace the primary, not {scene.names}", "Name no node.")
         coordinated = bool(scene.params["coordinated"])
         new = sentinels_promote(scene.lab, coordinated=coordinated)
         return f"the sentinels promoted {new.name}{', coordinated' if coordinated else ''}"

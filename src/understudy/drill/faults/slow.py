@@ -34,4 +34,4 @@ class Slow:
             relay = scene.relays[node.name].relay
             scene.undo.callback(relay.delay, 0)
             relay.delay(ms)
-        return f"slowed {', '.join(node.name for node in scene.nodes)} by {ms:g} ms"
+        return f"slowed {scene.names} by {ms:g} ms"

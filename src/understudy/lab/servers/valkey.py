@@ -29,6 +29,11 @@ class Binary:
         """Return whether options and commands of Redis 7.0 are known; every Valkey knows them."""
         return self.version >= (7, 0)
 
+    @property
+    def is_valkey_9(self) -> bool:
+        """Return whether it is Valkey 9 or newer: coordinated failovers, and a filter that drops every bus packet."""
+        return self.name == "valkey" and self.version >= (9,)
+
     def __str__(self) -> str:
         return f"{self.name} {'.'.join(map(str, self.version))}"
 
