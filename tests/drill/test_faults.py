@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from breaking import EXPECTED, KEYS, fill, values
 from support import eventually
 from understudy import lab
 from understudy.drill.chosen import chosen, shards_of
@@ -24,7 +25,6 @@ from understudy.lab.layout import of_kind
 from understudy.lab.server import LabNode
 from understudy.lab.talk import fields
 from understudy.valkey.router import Router
-from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Mode, Target
 from understudy.valkey.wire import Wire
 
@@ -49,7 +49,6 @@ INTERRUPTED_S = {
 BETWEEN_TWO_LINES = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning"
 )
-KEYS = 200
 
 
 class InBetweenError(Exception):
@@ -77,21 +76,12 @@ def whole(request: pytest.FixtureRequest, labs: Callable[[str], Lab]) -> Lab:
     """A lab, whole and with a few keys on every shard."""
     running = labs(request.param)
     running.heal()
-    with Router(_inside(running)) as router:
-        router.execute([(key_slot(b"key:%d" % i), ("SET", f"key:{i}", i)) for i in range(KEYS)])
+    fill(running)
     return running
 
 
 def _inside(one: Lab) -> Target:
     return one.target(Mode.OSS_CLUSTER if one.layout == "enterprise" else None)
-
-
-def values(one: Lab) -> list[bytes]:
-    with Router(one.target()) as router:
-        return router.execute([(key_slot(b"key:%d" % i), ("GET", f"key:{i}")) for i in range(KEYS)]).values
-
-
-EXPECTED = [b"%d" % i for i in range(KEYS)]
 
 
 def children() -> set[int]:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 import redis
 
+from breaking import EXPECTED, KEYS, applied, fill, values
 from support import eventually
 from understudy import lab
 from understudy.drill.chosen import chosen, shards_of
@@ -23,29 +24,8 @@ from understudy.lab.talk import fields
 from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Target
+from understudy.valkey.topology import Node
 from understudy.valkey.wire import Wire
-
-KEYS = 300
-EXPECTED = [b"%d" % i for i in range(KEYS)]
-
-
-def applied(one: Lab, undo: ExitStack, name: str, *words: str, given: tuple[str, ...] = ()) -> Scene:
-    """A fault in effect until `undo` ends."""
-    fault = find_fault(name, one.layout)
-    scene = Scene(one, chosen(one, words or [fault.nodes]), undo, params_for(fault, given))
-    fault.prepare(scene)
-    fault.apply(scene)
-    return scene
-
-
-def fill(one: Lab) -> None:
-    with Router(one.target()) as router:
-        router.execute([(key_slot(b"key:%d" % i), ("SET", f"key:{i}", i)) for i in range(KEYS)])
-
-
-def values(one: Lab) -> list[bytes]:
-    with Router(one.target()) as router:
-        return router.execute([(key_slot(b"key:%d" % i), ("GET", f"key:{i}")) for i in range(KEYS)]).values
 
 
 def test_a_cut_primary_acknowledges_writes_that_its_promoted_replica_never_had() -> None:
@@ -243,13 +223,20 @@ def test_words_mean_nodes_by_the_roles_of_the_moment(valkey_cluster: Lab) -> Non
         named("leader")
 
 
+def a_move(router: Router) -> tuple[int, Node, Node]:
+    """A slot that holds a key, the primary that serves it, and another one."""
+    slot = key_slot(b"key:1")
+    source = router.topology.by_slot()[slot].primary
+    goal = next(shard.primary for shard in router.topology.shards if shard.primary != source)
+    assert source
+    assert goal
+    return slot, source, goal
+
+
 def test_a_move_that_broke_off_when_only_the_goal_knew_is_brought_to_its_end(valkey_cluster: Lab) -> None:
     fill(valkey_cluster)
-    slot = key_slot(b"key:1")
     with Router(valkey_cluster.target()) as router:
-        source = router.topology.by_slot()[slot].primary
-        goal = next(shard.primary for shard in router.topology.shards if shard.primary != source)
-        assert source and goal
+        slot, source, goal = a_move(router)
         before = router.wire(source.address)
 
         class BrokenOffError(Exception):
@@ -273,11 +260,8 @@ def test_a_move_that_broke_off_when_only_the_goal_knew_is_brought_to_its_end(val
 
 def test_a_slot_comes_home_before_its_old_owner_has_heard_that_it_gave_it_away(valkey_cluster: Lab) -> None:
     fill(valkey_cluster)
-    slot = key_slot(b"key:1")
     with Router(valkey_cluster.target()) as router:
-        source = router.topology.by_slot()[slot].primary
-        goal = next(shard.primary for shard in router.topology.shards if shard.primary != source)
-        assert source and goal
+        slot, source, goal = a_move(router)
         deaf = router.wire(source.address)
 
         def but_not_who_has_it(*command: str | int) -> object:

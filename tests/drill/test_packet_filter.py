@@ -13,22 +13,18 @@ from contextlib import ExitStack
 
 import pytest
 
+from breaking import EXPECTED, applied, fill, values
 from support import eventually
 from understudy import lab
 from understudy.drill import packet_filter
-from understudy.drill.chosen import chosen, shards_of
+from understudy.drill.chosen import shards_of
 from understudy.drill.fault import Scene
-from understudy.drill.faults import find_fault, params_for
 from understudy.errors import RefusedError, ServerSaidError, UsageError
 from understudy.lab import Lab, layout
-from understudy.valkey.router import Router
-from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Target
 from understudy.valkey.wire import Wire
 
 FILTER = "method=packet-filter"
-KEYS = 200
-EXPECTED = [b"%d" % i for i in range(KEYS)]
 
 
 def nft(*words: str, given: str = "") -> subprocess.CompletedProcess[str]:
@@ -51,22 +47,8 @@ def unusable() -> str:
 usable = pytest.mark.skipif(bool(unusable()), reason=f"no packet filter of our own: {unusable()[:80]!r}")
 
 
-def applied(one: Lab, undo: ExitStack, *words: str, given: tuple[str, ...] = (FILTER,)) -> Scene:
-    fault = find_fault("partition", one.layout)
-    scene = Scene(one, chosen(one, words or [fault.nodes]), undo, params_for(fault, given))
-    fault.prepare(scene)
-    fault.apply(scene)
-    return scene
-
-
-def fill(one: Lab) -> None:
-    with Router(one.target()) as router:
-        router.execute([(key_slot(b"key:%d" % i), ("SET", f"key:{i}", i)) for i in range(KEYS)])
-
-
-def values(one: Lab) -> list[bytes]:
-    with Router(one.target()) as router:
-        return router.execute([(key_slot(b"key:%d" % i), ("GET", f"key:{i}")) for i in range(KEYS)]).values
+def cut(one: Lab, undo: ExitStack, *words: str, given: tuple[str, ...] = (FILTER,)) -> Scene:
+    return applied(one, undo, "partition", *words, given=given)
 
 
 def acknowledged(one: Lab, key: str, within_ms: int) -> object:
@@ -93,7 +75,7 @@ def test_a_cut_primary_acknowledges_writes_while_its_replica_is_promoted_and_eve
 ) -> None:
     with ExitStack() as undo:
         assert acknowledged(cluster, "{06S}before", 5000) == 1
-        applied(cluster, undo, "node-1")
+        cut(cluster, undo, "node-1")
         assert len(tables()) == 1
         assert cluster.call("node-1", "SET", "{06S}during", "1") == "OK"
         assert eventually(lambda: cluster.call("node-4", "ROLE")[0] == "master")
@@ -113,7 +95,7 @@ def test_a_cut_primary_acknowledges_writes_while_its_replica_is_promoted_and_eve
 @usable
 def test_a_cut_replica_no_longer_hears_its_primary_and_catches_up_afterwards(cluster: Lab) -> None:
     with ExitStack() as undo:
-        applied(cluster, undo, "node-4")
+        cut(cluster, undo, "node-4")
         assert cluster.call("node-4", "PING") == "PONG"
         assert acknowledged(cluster, "{06S}a", 300) == 0
     cluster.heal()
@@ -123,7 +105,7 @@ def test_a_cut_replica_no_longer_hears_its_primary_and_catches_up_afterwards(clu
 @usable
 def test_nothing_is_heard_of_the_cut_by_either_side_and_connections_stay_open() -> None:
     with lab.cluster(node_timeout_ms=15_000) as cluster, ExitStack() as undo:
-        applied(cluster, undo, "node-1")
+        cut(cluster, undo, "node-1")
         time.sleep(1)
         assert "connected_slaves:1" in cluster.call("node-1", "INFO", "replication")
         assert cluster.call("node-4", "ROLE")[3] == "connected"
@@ -136,7 +118,7 @@ def test_nothing_is_heard_of_the_cut_by_either_side_and_connections_stay_open() 
 def test_a_majority_cut_off_is_a_cluster_without_a_vote_and_a_client_behind_the_endpoint_is_served_again() -> None:
     with lab.enterprise(node_timeout_ms=1000, password="secret") as stack, ExitStack() as undo:
         fill(stack)
-        scene = applied(stack, undo, "majority")
+        scene = cut(stack, undo, "majority")
         left = next(s.primary for s in shards_of(stack) if s.primary and s.primary not in scene.nodes)
         assert eventually(lambda: "cluster_state:fail" in stack.call(left, "CLUSTER", "INFO"))
         assert all(stack.call(node, "ROLE")[0] == "master" for node in scene.nodes)
@@ -158,7 +140,7 @@ def test_the_rules_are_gone_when_it_breaks_off_half_way(
     else:
         monkeypatch.setattr("understudy.drill.packet_filter.Deadline.until", break_off)
     with pytest.raises(KeyboardInterrupt), ExitStack() as undo:
-        applied(valkey_cluster, undo)
+        cut(valkey_cluster, undo)
     monkeypatch.undo()
     assert not tables()
     valkey_cluster.heal()
@@ -194,15 +176,15 @@ def test_where_it_cannot_be_done_it_is_refused_and_the_relay_is_named(
     valkey_cluster: Lab, valkey_sentinel: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with ExitStack() as undo, pytest.raises(RefusedError, match="sentinels") as caught:
-        applied(valkey_sentinel, undo)
+        cut(valkey_sentinel, undo)
     assert "relay" in caught.value.hint
     with ExitStack() as undo, pytest.raises(UsageError, match="no method"):
-        applied(valkey_cluster, undo, given=("method=scissors",))
+        cut(valkey_cluster, undo, given=("method=scissors",))
     monkeypatch.setattr(packet_filter, "_nft", lambda: None)
     with ExitStack() as undo, pytest.raises(RefusedError, match=r"no command nft|no nftables") as caught:
-        applied(valkey_cluster, undo)
+        cut(valkey_cluster, undo)
     assert "root" in caught.value.hint
     monkeypatch.setattr(packet_filter, "_nft", lambda: shutil.which("false"))
     monkeypatch.setattr(sys, "platform", "linux")
     with ExitStack() as undo, pytest.raises(RefusedError, match="nft said"):
-        applied(valkey_cluster, undo)
+        cut(valkey_cluster, undo)
