@@ -6,7 +6,7 @@
 --   seen:{E}                 zset    ticket id -> ms of its last sign of life; the members of waiting:{E}
 --   admitted:{E}             zset    ticket id -> ms by which it must have entered
 --   inside:{E}               zset    ticket id -> ms at which its session ends
---   ticket:{E}:ID            hash    user, state, seq, sid (its stream id), joined, enter_by, issued, ends
+--   ticket:{E}:ID            hash    user, state, seq, sid (its stream id), joined, nth (to be called), enter_by, issued, ends
 --   stream:event:{E}         stream  an entry for each ticket in the line; group `workers`
 --   stream:event:{E}:user:U  stream  an entry for each live ticket of a user, oldest first, ids as above
 --   dedupe:{E}:K             string  digest and first answer of the request with key K, for dedupe_ttl
@@ -128,7 +128,7 @@ end
 local function admit(K, now, most)
   local tokens, state = fill(K, now)
   if state ~= 'open' then return false end
-  local e = redis.call('HMGET', K.event, 'max_inside', 'entry_ms', 'abandon_ms')
+  local e = redis.call('HMGET', K.event, 'max_inside', 'entry_ms', 'abandon_ms', 'called')
   local room = most
   if tonumber(e[1]) > 0 then
     room = tonumber(e[1]) - redis.call('ZCARD', K.admitted) - redis.call('ZCARD', K.inside)
@@ -148,8 +148,9 @@ local function admit(K, now, most)
       redis.call('ZREM', K.seen, id)
       redis.call('XDEL', K.stream, sid)
       redis.call('ZADD', K.admitted, now + tonumber(e[2]), id)
-      redis.call('HSET', K.ticket .. id, 'state', 'admitted', 'enter_by', now + tonumber(e[2]))
       called = called + 1
+      redis.call('HSET', K.ticket .. id, 'state', 'admitted', 'enter_by', now + tonumber(e[2]),
+        'nth', tonumber(e[4]) + called)
     end
   end
   if called > 0 then
