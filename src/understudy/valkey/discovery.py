@@ -61,9 +61,14 @@ def detect_mode(target: Target) -> Mode:
             raise UsageError(
                 f"asking {wire.address} what it is", error.why, f"Set REDIS_MODE to one of {', '.join(Mode)}."
             ) from error
-        kind = facts.get("redis_mode") or facts.get("server_mode", "standalone")
-        if kind == "cluster" and "proxy" in str(wire.pipeline([("CLIENT", "ID")])[0]):
-            return Mode.ENTERPRISE
+        return mode_from(facts, wire.pipeline([("CLIENT", "ID")])[0])
+
+
+def mode_from(facts: dict[str, str], client_id: Reply) -> Mode:
+    """Return the mode that a server's INFO and its answer to CLIENT ID mean."""
+    kind = facts.get("redis_mode") or facts.get("server_mode", "standalone")
+    if kind == "cluster" and "proxy" in str(client_id):
+        return Mode.ENTERPRISE
     return {"cluster": Mode.OSS_CLUSTER, "sentinel": Mode.SENTINEL}.get(kind, Mode.STANDALONE)
 
 
@@ -169,7 +174,7 @@ def _from_cluster(target: Target, addresses: tuple[Address, ...]) -> Topology:
             refused = error
             continue
         if isinstance(nodes, ReplyError):
-            refused = _refusal(address, nodes) or refused
+            refused = refusal_for(address, nodes) or refused
             reasons.append(f"{address} ({nodes})")
             continue
         view = Topology.from_cluster_nodes(nodes.decode(), address)
@@ -186,8 +191,8 @@ def _from_cluster(target: Target, addresses: tuple[Address, ...]) -> Topology:
     )  # fmt: skip
 
 
-def _refusal(address: Address, reply: ReplyError) -> NotAuthorisedError | UsageError | None:
-    """Return the error for a refusal that trying again does not change; None for one that it may."""
+def refusal_for(address: Address, reply: ReplyError) -> NotAuthorisedError | UsageError | None:
+    """Return the error for a refused CLUSTER NODES that trying again does not change; None for one that it may."""
     error = error_for(address, ("CLUSTER NODES",), reply)
     if isinstance(error, NotAuthorisedError):
         error.hint = ACL_HINT if error.why.startswith("NOPERM") else error.hint

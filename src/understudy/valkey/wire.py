@@ -24,7 +24,7 @@ _READ_BYTES = 1 << 18
 Reply = Any  # bytes, int, None, list of replies, or hiredis.ReplyError as a value
 Command = Sequence[bytes | str | int]
 ReplyError = hiredis.ReplyError
-_GREETING_HINT = "Does this port want TLS (rediss://, REDIS_TLS=true), or is it no Valkey or Redis port at all?"
+GREETING_HINT = "Does this port want TLS (rediss://, REDIS_TLS=true), or is it no Valkey or Redis port at all?"
 _NOT_AUTHORISED = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR invalid password", "ERR AUTH")
 
 
@@ -52,13 +52,13 @@ class Wire:
         try:
             self._socket = self._open(target.tls)
         except (OSError, ssl.SSLError) as error:
-            raise UnreachableError(f"connecting to {address}", _reason(error), _hint(error, target)) from error
+            raise UnreachableError(f"connecting to {address}", reason(error), hint_for(error, target)) from error
         self._socket.settimeout(read_timeout_s)
         try:
             self._greet(target)
         except UnreachableError as error:
             self.close()
-            error.hint = error.hint or _GREETING_HINT
+            error.hint = error.hint or GREETING_HINT
             raise
         except BaseException:
             self.close()
@@ -99,7 +99,7 @@ class Wire:
             self._socket.sendall(packed)
         except OSError as error:
             self.broken = True
-            raise UnreachableError(f"sending to {self.address}", _reason(error)) from error
+            raise UnreachableError(f"sending to {self.address}", reason(error)) from error
 
     def read(self) -> Reply:
         """Return the next reply; an error reply is returned, not raised.
@@ -132,7 +132,7 @@ class Wire:
             self._reader.feed(data)
         except (OSError, hiredis.ProtocolError) as error:
             self.broken = True
-            raise UnreachableError(f"reading from {self.address}", _reason(error)) from error
+            raise UnreachableError(f"reading from {self.address}", reason(error)) from error
 
     def pipeline(self, commands: Iterable[Command]) -> list[Reply]:
         """Send all commands at once and return one reply each, error replies included as values."""
@@ -167,7 +167,8 @@ class Wire:
         self.close()
 
 
-def _reason(error: OSError | hiredis.ProtocolError) -> str:
+def reason(error: OSError | hiredis.ProtocolError) -> str:
+    """Return in one phrase why a connection failed."""
     if isinstance(error, hiredis.ProtocolError):
         return f"that is no RESP ({error}); is this a Valkey or Redis port?"
     if isinstance(error, TimeoutError):
@@ -179,7 +180,8 @@ def _reason(error: OSError | hiredis.ProtocolError) -> str:
     return error.strerror or str(error)
 
 
-def _hint(error: OSError, target: Target) -> str:
+def hint_for(error: OSError, target: Target) -> str:
+    """Return what to try when a server could not be connected to."""
     if isinstance(error, ssl.SSLError):
         return "Name the CA with REDIS_TLS_CA; or is this a port without TLS?"
     if isinstance(error, ConnectionResetError) and target.tls is None:
