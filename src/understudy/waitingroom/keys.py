@@ -34,8 +34,13 @@ def user(event: str, name: str) -> str:
 
 
 def dedupe(event: str, key: str) -> str:
-    """Return the key of what is remembered of a request."""
+    """Return the key of the first answer to a join; `key` is the client's own."""
     return f"dedupe:{{{event}}}:{key}"
+
+
+def answer(event: str, operation: str, ticket_id: str, key: str) -> str:
+    """Return the key of the first answer to an operation on seats; `key` is the client's own."""
+    return f"answer:{{{event}}}:{operation}:{ticket_id}:{key}"
 
 
 def hold(event: str, seat: str) -> str:

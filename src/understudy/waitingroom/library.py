@@ -14,7 +14,8 @@ OPERATIONS = (
     "create", "seats", "configure", "act", "dequeue", "ack", "cleanup", "purge",
 )  # fmt: skip
 READS = frozenset({"status", "event"})
-_FREES = frozenset({"heartbeat", "leave", "release", "tick", "ack", "cleanup", "purge"})  # also when memory is full
+# also when memory is full: what makes room, and what an operator does about it
+_FREES = frozenset({"heartbeat", "leave", "release", "tick", "act", "configure", "ack", "cleanup", "purge"})
 LIBRARIES = f"{_PREFIX}*"
 
 

@@ -58,7 +58,7 @@ def event(name: str, answer: Sequence[Reply]) -> Event:
     waiting, admitted, inside, held, remaining, stream_length, pending = counts
     ever = {one: int(fields[one]) for one in ("sold", "called", "entered", "left", "expired", "abandoned")}
     return Event(
-        name, fields["state"], _settings(fields),  # type: ignore[arg-type]  # one of its literals
+        name, fields["state"], _settings(fields),
         Counts(
             waiting=waiting, admitted=admitted, inside=inside, held=held, remaining=remaining,
             seats_total=int(fields["seats"]), joined=int(fields["seq"]), stream_length=stream_length,
@@ -77,4 +77,4 @@ def seats(event: str, named: Sequence[str], operation: str, answer: Sequence[Rep
 def seat_map(event: str, status: Sequence[Reply], left: Reply) -> SeatMap:
     """Read the state of every seat."""
     states = {seat.decode(): state.decode() for seat, state in zip(status[::2], status[1::2], strict=True)}
-    return SeatMap(event, len(states), int(left), states)  # type: ignore[arg-type]  # literals
+    return SeatMap(event, len(states), int(left), states)

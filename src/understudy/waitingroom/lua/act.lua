@@ -11,7 +11,8 @@ local FROM = {
 
 local function act(KEYS, ARGV)
   local now = now_ms()
-  if late(ARGV[1], now) then return {0, 'TOO_LATE'} end
+  local refused = refusal(KEYS[1], ARGV[1], now)
+  if refused then return refused end
   local state = redis.call('HGET', KEYS[1], 'state')
   if not state then return {0, 'NO_EVENT'} end
   if not FROM[ARGV[2]][state] then return {0, 'WRONG_STATE', state} end

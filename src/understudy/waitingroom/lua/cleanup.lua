@@ -6,14 +6,14 @@
 -- → {1, how many, 1 where there may be more else 0}   {0, NO_EVENT | TOO_LATE}
 local function cleanup(KEYS, ARGV)
   local now = now_ms()
-  if late(ARGV[1], now) then return {0, 'TOO_LATE'} end
+  local refused = refusal(KEYS[1], ARGV[1], now)
+  if refused then return refused end
   local K, before, most = named(KEYS), now - tonumber(ARGV[2]), tonumber(ARGV[3])
   if redis.call('EXISTS', K.event) == 0 then return {0, 'NO_EVENT'} end
   local cleaned = 0
   for _, id in ipairs(redis.call('ZRANGE', K.waiting, 0, most - 1)) do
-    local joined = redis.pcall('HGET', K.ticket .. id, 'joined')
-    if type(joined) ~= 'string' or tonumber(joined) >= before then break end
-    if not end_ticket(K, id, 'aged', 'aged') then break end
+    if tonumber(redis.call('HGET', K.ticket .. id, 'joined') or 0) >= before then break end
+    end_ticket(K, id, 'aged', 'aged')
     cleaned = cleaned + 1
   end
   if cleaned == most then return {1, cleaned, 1} end

@@ -5,11 +5,12 @@
 --   {0, NOT_HOLDER, seat…}  {0, NO_EVENT | IDEMPOTENCY_CONFLICT | TOO_LATE}
 local function confirm(KEYS, ARGV)
   local now = now_ms()
-  if late(ARGV[1], now) then return {0, 'TOO_LATE'} end
+  local refused = refusal(KEYS[1], ARGV[1], now)
+  if refused then return refused end
   local K, holder = named(KEYS), ARGV[2]
-  local dedupe_ms = redis.call('HGET', K.event, 'dedupe_ms')
-  if not dedupe_ms then return {0, 'NO_EVENT'} end
-  local answer = remembered(KEYS[12], ARGV[3])
+  local e = redis.call('HMGET', K.event, 'dedupe_ms', 'created')
+  if not e[1] then return {0, 'NO_EVENT'} end
+  local answer = replay(KEYS[12], e[2], ARGV[3])
   if answer then return answer end
   local others = {0, 'NOT_HOLDER'}
   for at = 4, #ARGV do
@@ -26,6 +27,6 @@ local function confirm(KEYS, ARGV)
     end
   end
   answer = {redis.call('GET', K.inventory)}
-  remember(KEYS[12], ARGV[3], dedupe_ms, answer)
+  remember(KEYS[12], e[2], ARGV[3], e[1], answer)
   return {1, answer[1]}
 end

@@ -6,14 +6,15 @@
 --   {0, NOT_ADMITTED, a place as in status…}  {0, TICKET_GONE, state}  {0, NO_TICKET | NO_EVENT | EVENT_NOT_OPEN | TOO_LATE}
 local function enter(KEYS, ARGV)
   local now = now_ms()
-  if late(ARGV[1], now) then return {0, 'TOO_LATE'} end
+  local refused = refusal(KEYS[1], ARGV[1], now)
+  if refused then return refused end
   local K, id, ticket = named(KEYS), ARGV[2], KEYS[7]
-  local event = event_for_places(K)
-  if not event[1] then return {0, 'NO_EVENT'} end
+  local state_of_event = redis.call('HGET', K.event, 'state')
+  if not state_of_event then return {0, 'NO_EVENT'} end
   local state = redis.call('HGET', ticket, 'state')
   if not state then return {0, 'NO_TICKET'} end
   if state == 'waiting' then
-    if event[1] == 'closed' then return {0, 'EVENT_NOT_OPEN', event[1]} end
+    if state_of_event == 'closed' then return {0, 'EVENT_NOT_OPEN', state_of_event} end
     redis.call('ZADD', K.seen, 'XX', now, id)
     end_overdue(K, now, 50)
     admit(K, now, 50)
@@ -22,7 +23,7 @@ local function enter(KEYS, ARGV)
   if fields[1] == 'inside' and tonumber(fields[3]) > now then
     return {1, fields[4], tonumber(fields[5]), tonumber(fields[3])}
   end
-  local place = place_of(K, id, fields, event, now)
+  local place = place_of(K, id, fields, event_for_places(K, now), now)
   if place[1] == 'waiting' then return {0, 'NOT_ADMITTED', unpack(place)} end
   if place[1] ~= 'admitted' then return {0, 'TICKET_GONE', place[1]} end
   local ends = now + tonumber(redis.call('HGET', K.event, 'session_ms'))

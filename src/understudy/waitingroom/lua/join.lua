@@ -8,9 +8,10 @@
 --   {0, DUPLICATE | IDEMPOTENCY_CONFLICT | NO_EVENT | EVENT_NOT_OPEN | QUEUE_FULL | TOO_LATE}
 local function join(KEYS, ARGV)
   local now = now_ms()
-  if late(ARGV[1], now) then return {0, 'TOO_LATE'} end
+  local refused = refusal(KEYS[1], ARGV[1], now)
+  if refused then return refused end
   local id, user, digest = ARGV[2], ARGV[3], ARGV[5]
-  local e = redis.call('HMGET', KEYS[1], 'state', 'max_waiting', 'tickets_per_user', 'dedupe_ms', 'rate')
+  local e = redis.call('HMGET', KEYS[1], 'state', 'max_waiting', 'tickets_per_user', 'dedupe_ms', 'rate', 'created')
   if not e[1] then return {0, 'NO_EVENT'} end
   local sid = redis.call('HGET', KEYS[6], 'sid')
   if sid then  -- this very request, sent again because its answer was lost
@@ -19,9 +20,9 @@ local function join(KEYS, ARGV)
   end
   if KEYS[7] then
     if digest == '' then
-      if redis.call('EXISTS', KEYS[7]) == 1 then return {0, 'DUPLICATE'} end
+      if kept(KEYS[7], e[6]) then return {0, 'DUPLICATE'} end
     else
-      local answer = remembered(KEYS[7], digest)
+      local answer = replay(KEYS[7], e[6], digest)
       if answer then return answer end
     end
   end
@@ -37,7 +38,7 @@ local function join(KEYS, ARGV)
   redis.call('ZADD', KEYS[2], seq, id)
   redis.call('ZADD', KEYS[3], now, id)
   local answer = {sid, ARGV[4], user, waiting, redis.call('XLEN', KEYS[5]), waiting, e[5]}
-  if KEYS[7] then remember(KEYS[7], digest == '' and '-' or digest, e[4], answer) end
+  if KEYS[7] then remember(KEYS[7], e[6], digest == '' and '-' or digest, e[4], answer) end
   table.insert(answer, 1, 1)
   return answer
 end

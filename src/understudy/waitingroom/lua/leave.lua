@@ -7,17 +7,15 @@
 local ENDED = {left = 1, expired = 1, abandoned = 1, aged = 1, ended = 1, done = 1}
 
 local function leave(KEYS, ARGV)
-  if late(ARGV[1], now_ms()) then return {0, 'TOO_LATE'} end
+  local refused = refusal(KEYS[1], ARGV[1], now_ms())
+  if refused then return refused end
   local K, id = named(KEYS), ARGV[2]
   local state = redis.call('HGET', KEYS[12], 'state')
   if not state then return {0, 'NO_TICKET'} end
   if ENDED[state] then return {1, state} end
-  if not end_ticket(K, id, 'left', 'left') then return {0, 'TOO_LATE'} end
+  end_ticket(K, id, 'left', 'left')
   for seat in string.gmatch(redis.call('HGET', K.held, id) or '', '%S+') do
-    if redis.call('HGET', K.status, seat) == 'HELD' then
-      free_seat(K, seat)
-      redis.pcall('UNLINK', K.hold .. seat)
-    end
+    if redis.call('HGET', K.status, seat) == 'HELD' then free_seat(K, seat) end
   end
   return {1, 'left'}
 end

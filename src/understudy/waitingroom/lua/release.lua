@@ -5,12 +5,14 @@
 --   {0, NOT_HOLDER | SEAT_SOLD, seat…}  {0, NO_EVENT | IDEMPOTENCY_CONFLICT | TOO_LATE}
 local function release(KEYS, ARGV)
   local now = now_ms()
-  if late(ARGV[1], now) then return {0, 'TOO_LATE'} end
+  local refused = refusal(KEYS[1], ARGV[1], now)
+  if refused then return refused end
   local K, holder = named(KEYS), ARGV[2]
-  local dedupe_ms = redis.call('HGET', K.event, 'dedupe_ms')
-  if not dedupe_ms then return {0, 'NO_EVENT'} end
-  local answer = remembered(KEYS[12], ARGV[3])
+  local e = redis.call('HMGET', K.event, 'dedupe_ms', 'created')
+  if not e[1] then return {0, 'NO_EVENT'} end
+  local answer = replay(KEYS[12], e[2], ARGV[3])
   if answer then return answer end
+  free_over(K, now, ARGV, 4)
   free_expired(K, now, 50)
   local others, sold = {0, 'NOT_HOLDER'}, {0, 'SEAT_SOLD'}
   for at = 4, #ARGV do
@@ -22,11 +24,8 @@ local function release(KEYS, ARGV)
   end
   if #others > 2 then return others end
   if #sold > 2 then return sold end
-  for at = 4, #ARGV do
-    free_seat(K, ARGV[at])
-    redis.call('UNLINK', KEYS[at + 9])
-  end
+  for at = 4, #ARGV do free_seat(K, ARGV[at]) end
   answer = {redis.call('GET', K.inventory)}
-  remember(KEYS[12], ARGV[3], dedupe_ms, answer)
+  remember(KEYS[12], e[2], ARGV[3], e[1], answer)
   return {1, answer[1]}
 end

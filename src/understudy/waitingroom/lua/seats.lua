@@ -4,7 +4,8 @@
 -- ARGV  1 deadline (ms)  2 digest, as given to `create`  3 '1' with the last of them  4… the seats
 -- → {1, seats so far}   {0, NO_EVENT | EVENT_EXISTS | TOO_LATE}
 local function seats(KEYS, ARGV)
-  if late(ARGV[1], now_ms()) then return {0, 'TOO_LATE'} end
+  local refused = refusal(KEYS[1], ARGV[1], now_ms())
+  if refused then return refused end
   local made = redis.call('HMGET', KEYS[1], 'state', 'digest', 'seats')
   if not made[1] then return {0, 'NO_EVENT'} end
   if made[2] ~= ARGV[2] then return {0, 'EVENT_EXISTS'} end

@@ -7,9 +7,9 @@
 --   {0, NO_EVENT}
 local function status(KEYS, ARGV)
   local K = {event = KEYS[1], waiting = KEYS[2], seen = KEYS[3]}
-  local event = event_for_places(K)
-  if not event[1] then return {0, 'NO_EVENT'} end
   local now, answer = now_ms(), {1}
+  local event = event_for_places(K, now)
+  if not event then return {0, 'NO_EVENT'} end
   for at, id in ipairs(ARGV) do
     local fields = redis.call('HMGET', KEYS[3 + at], 'state', 'enter_by', 'ends')
     answer[#answer + 1] = fields[1] and place_of(K, id, fields, event, now) or 0

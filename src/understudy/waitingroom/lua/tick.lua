@@ -5,8 +5,12 @@
 -- → as event, and at the end 1 where there may be more to do at once, else 0
 --   {0, NO_EVENT}
 local function tick(KEYS, ARGV)
-  if redis.call('EXISTS', KEYS[1]) == 0 then return {0, 'NO_EVENT'} end
   local K, now, most = named(KEYS), now_ms(), tonumber(ARGV[1])
+  local refused = refusal(K.event, 0, now)
+  if refused then return refused end
+  local e = redis.call('HMGET', K.event, 'ticked', 'awake')
+  if not e[1] then return {0, 'NO_EVENT'} end
+  redis.call('HSET', K.event, 'ticked', now, 'awake', awake_since(e[1], e[2], now))
   local more = free_expired(K, now, most)
   more = end_overdue(K, now, most) or more
   more = end_abandoned(K, now, most) or more
