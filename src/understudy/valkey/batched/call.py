@@ -53,10 +53,10 @@ class Call:
 class Ignored(Call):
     """A command whose reply says nothing, as that of ASKING."""
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, packed: bytes = b"") -> None:
+        self.packed = packed
 
-    def answer(self, reply: Reply) -> None:
+    def settle(self, result: Any) -> None:
         """Nobody waits for it."""
 
     def expire(self, now_s: float) -> None:

@@ -8,7 +8,7 @@ import time
 from understudy.errors import UnderstudyError, UnreachableError, UsageError
 from understudy.valkey.batched.call import Call, Lost, RoutedCall
 from understudy.valkey.batched.commit import AcknowledgedCall, UnacknowledgedError, no_wait
-from understudy.valkey.batched.routing import Routing
+from understudy.valkey.batched.routing import Routing, too_many
 from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Address, Mode, Target
 from understudy.valkey.wire import Command, Reply, ReplyError, error_for, pack
@@ -41,7 +41,7 @@ class BatchedClient:
             UsageError: the TLS certificates cannot be read.
         """
         self._loop = asyncio.get_running_loop()
-        self._routing = Routing(self._target, self._ack_connections)
+        self._routing = Routing(self._target, self._most_pending, self._ack_connections)
 
     async def close(self) -> None:
         """End every connection; callers that still wait get `UnreachableError`."""
@@ -60,9 +60,7 @@ class BatchedClient:
             UsageError: a proxy cannot have replicas acknowledge, and nobody can without a key.
         """
         if self._pending >= self._most_pending:
-            raise UnreachableError(
-                f"running {command[0]!s} on {self._target}", "too many requests wait for the server", "Try again."
-            )
+            raise too_many(self._target)
         routing, future = self._routing, self._loop.create_future()
         deadline_s = self._loop.time() + within_s
         call: RoutedCall

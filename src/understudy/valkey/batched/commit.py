@@ -81,24 +81,13 @@ class AcknowledgedCall(RoutedCall):
 class _Mark(Ignored):
     """The write that a batch ends in."""
 
-    def __init__(self, batch: Batch, first: AcknowledgedCall) -> None:
-        super().__init__()
-        self.asking = first.asking
-        self.packed = pack(("SET", beside(first.key), "", "PX", _MARK_MS))
+    def __init__(self, packed: bytes, batch: Batch) -> None:
+        super().__init__(packed)
         self._batch = batch
 
     def refused(self, reply: ReplyError, by: Address) -> None:
         """Without it WAIT says nothing."""
         self._batch.unmarked = reply, by
-
-
-class _Unmark(Ignored):
-    """The end of the mark."""
-
-    def __init__(self, first: AcknowledgedCall) -> None:
-        super().__init__()
-        self.asking = first.asking
-        self.packed = pack(("DEL", beside(first.key)))
 
 
 class Batch(Call):
@@ -113,7 +102,11 @@ class Batch(Call):
         self._done = done
         for call in calls:
             call.batch = self
-        connection.write([*calls, _Mark(self, calls[0]), _Unmark(calls[0]), self])
+        name = beside(calls[0].key)
+        mark = _Mark(pack(("SET", name, "", "PX", _MARK_MS)), self)
+        unmark = Ignored(pack(("DEL", name)))
+        mark.asking = unmark.asking = calls[0].asking
+        connection.write([*calls, mark, unmark, self])
 
     def _waiting(self) -> list[AcknowledgedCall]:
         return [call for call in self._calls if call.batch is self and not call.future.done()]
@@ -205,6 +198,7 @@ class Committer:
             if held_up:
                 call.acknowledged = 0  # those before it wait for the replicas
             call.expire(now_s)
+        self._gathering = [call for call in self._gathering if not call.future.done()]
 
     def abandon(self, why: str) -> None:
         """Close every connection, and send what waits elsewhere."""

@@ -69,8 +69,10 @@ class Connection(asyncio.Protocol):
         """Let calls go whose time is up, and close a connection on which somebody waits and nothing comes."""
         for call in self.unanswered:
             call.expire(now_s)
-        for call in self._gathering:
-            call.expire(now_s)
+        if not self._writable:
+            for call in self._gathering:
+                call.expire(now_s)
+            self._gathering = [call for call in self._gathering if not call.future.done()]
         self._silent_ticks = self._silent_ticks + 1 if self.unanswered and not self._heard else 0
         self._heard = False
         if self._silent_ticks >= SILENT_TICKS:

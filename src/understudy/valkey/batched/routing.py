@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from understudy.errors import UnreachableError
 from understudy.valkey.batched.call import Lost, RoutedCall
 from understudy.valkey.batched.commit import AcknowledgedCall, no_wait
 from understudy.valkey.batched.connection import TICK_S
@@ -26,10 +27,11 @@ _NOT_NOW = (*NOT_NOW, "UNBLOCKED")
 class Routing:
     """The nodes of a target, the map from slots to them, and the calls that wait for better times."""
 
-    def __init__(self, target: Target, ack_connections: int) -> None:
+    def __init__(self, target: Target, most_pending: int, ack_connections: int) -> None:
         self.by_slot: list[Node | None] = [None] * SLOTS
         self.primaries: list[Node] = []
         self._target = target
+        self._most_pending = most_pending
         self._ack_connections = ack_connections
         self._whole = False
         self._loop = asyncio.get_running_loop()
@@ -65,8 +67,10 @@ class Routing:
                 call.settle(no_wait(call.wanted))
             else:
                 node.commit(call)
-        else:
+        elif len(connection.unanswered) < self._most_pending:  # callers who gave up are not counted elsewhere
             connection.send(call)
+        else:
+            call.settle(too_many(self._target))
 
     def _node_for(self, call: RoutedCall) -> Node | None:
         asked, call.asked = call.asked, None
@@ -223,3 +227,8 @@ class Routing:
 
 async def _nothing() -> None:
     """In a cluster a node that is no primary any more says so itself."""
+
+
+def too_many(target: Target) -> UnreachableError:
+    """Return the error for a caller whom we cannot even let wait."""
+    return UnreachableError(f"running a command on {target}", "too many requests wait for the server", "Try again.")
