@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
@@ -9,8 +10,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from types import FrameType
+from typing import Any, Literal
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -21,10 +23,11 @@ from understudy.http.connections import Deadlined
 _BACKLOG = 256
 _IDLE_S = 5
 _ENDS_WITHIN_S = 5
+Sweep = Callable[[Iterable[Any]], Coroutine[Any, Any, None]]
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def listen(host: str, port: int, how: str) -> socket.socket:
+def listen(host: str, port: int, how: str, *, backlog: int = _BACKLOG) -> socket.socket:
     """Return a socket that listens; `how` says how another port is chosen.
 
     Raises:
@@ -42,7 +45,7 @@ def listen(host: str, port: int, how: str) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-        listening.listen(_BACKLOG)
+        listening.listen(backlog)
     except OSError as error:
         listening.close()
         if error.errno == errno.EADDRINUSE:
@@ -70,17 +73,33 @@ def log_to_stderr() -> None:
 
 
 class Server(uvicorn.Server):
-    """Serves an application on a listening socket; `when_stopping` is called in its loop, to end what would go on."""
+    """Serves an application on a listening socket; `when_stopping` is called in its loop, to end what would go on.
 
-    def __init__(self, app: ASGIApp, listening: socket.socket, *, when_stopping: Callable[[], None]) -> None:
+    `protocol` speaks HTTP on each connection, and `sweep` looks after all of them while we serve.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listening: socket.socket,
+        *,
+        when_stopping: Callable[[], None],
+        protocol: type[asyncio.Protocol] = Deadlined,
+        loop: Literal["asyncio", "uvloop"] = "asyncio",
+        idle_s: int = _IDLE_S,
+        backlog: int = _BACKLOG,
+        sweep: Sweep | None = None,
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app, log_config=None, access_log=False, server_header=False, lifespan="on", ws="none",
-                http=Deadlined, timeout_keep_alive=_IDLE_S, timeout_graceful_shutdown=_ENDS_WITHIN_S,
+                http=protocol, loop=loop, backlog=backlog, timeout_keep_alive=idle_s,
+                timeout_graceful_shutdown=_ENDS_WITHIN_S,
             )
         )  # fmt: skip
         self._listening = listening
         self._when_stopping = when_stopping
+        self._sweep = sweep
 
     def serve_until_ended(self) -> None:
         """Serve until Ctrl-C, SIGTERM or `end`. A second Ctrl-C does not wait for requests under way."""
@@ -107,6 +126,15 @@ class Server(uvicorn.Server):
         """Obey a signal."""
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
+
+    async def main_loop(self) -> None:
+        """Serve, and look after the connections meanwhile."""
+        sweeping = asyncio.create_task(self._sweep(self.server_state.connections)) if self._sweep else None
+        try:
+            await super().main_loop()
+        finally:
+            if sweeping:
+                sweeping.cancel()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what would go on, then as uvicorn does."""
