@@ -61,6 +61,11 @@ class Settings(BaseSettings):
     probe_health_check_interval: int = Field(30_000, validation_alias="HEALTH_CHECK_INTERVAL", ge=100, le=86_400_000)
     probe_token: SecretStr | None = Field(None, validation_alias="PROBE_TOKEN")
 
+    waitingroom_port: int = Field(8080, validation_alias="WAITINGROOM_PORT", ge=0, le=65535)
+    waitingroom_secret: SecretStr | None = Field(None, validation_alias="WAITINGROOM_SECRET")
+    waitingroom_signing_key: Path | None = Field(None, validation_alias="WAITINGROOM_SIGNING_KEY")
+    waitingroom_replicas: int = Field(0, validation_alias="WAITINGROOM_REPLICAS", ge=0, le=10)
+
     drill_client: dict[str, dict[str, Any]] = Field({}, validation_alias="DRILL_CLIENT")
 
     @field_validator("redis_nodes", mode="before")

@@ -33,13 +33,16 @@ from understudy.cli import (
     up,
     upload,
     verify,
+    waitingroom,
 )
 from understudy.cli.output import print_bug, print_error
 from understudy.errors import UnderstudyError
 
 _PIPE_CLOSED = 128 + signal.SIGPIPE
 
-VERBS = (demo, up, down, status, logs, clean, fault, drill, backup, upload, restore, list, verify, check, probe)
+VERBS = (
+    demo, up, down, status, logs, clean, fault, drill, backup, upload, restore, list, verify, check, probe, waitingroom,
+)  # fmt: skip
 
 app = typer.Typer(
     name="understudy",

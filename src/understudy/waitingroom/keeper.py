@@ -1,0 +1,110 @@
+"""Keeps every event going: calls whose turn it is, ends what has expired, and feeds the gauges from what it hears."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from understudy.errors import UnderstudyError
+from understudy.waitingroom.metrics import Metrics
+from understudy.waitingroom.paces import Paces
+from understudy.waitingroom.room import Room
+from understudy.waitingroom.values import Event, RefusalError
+
+log = logging.getLogger("understudy.waitingroom")
+
+BUSY_S = 0.1
+QUIET_S = 1.0
+_LIST_EVERY_S = 3.0
+_CODE_EVERY_S = 3600.0
+_MOST_EVENTS = 1000
+
+
+class Keeper:
+    """A loop for each event, and one that looks for new ones. Several gateways may do so: a tick is safe to repeat."""
+
+    def __init__(self, room: Room, metrics: Metrics, paces: Paces) -> None:
+        self._room = room
+        self._metrics = metrics
+        self._paces = paces
+        self._loops: dict[str, asyncio.Task[None]] = {}
+        self._wakes: dict[str, asyncio.Event] = {}
+        self._away = False
+
+    async def forever(self) -> None:
+        """Keep going until cancelled."""
+        looked_s = -_CODE_EVERY_S
+        try:
+            while True:
+                try:
+                    if time.monotonic() - looked_s > _CODE_EVERY_S:
+                        await self._room.forget_unused_code()
+                        looked_s = time.monotonic()
+                    for event in (await self._room.events())[:_MOST_EVENTS]:
+                        self.keep(event)
+                    self._is_back()
+                except Exception as error:  # noqa: BLE001 - it must survive whatever happens
+                    self._is_away(error)
+                await asyncio.sleep(_LIST_EVERY_S)
+        finally:
+            for one in self._loops.values():
+                one.cancel()
+            await asyncio.gather(*self._loops.values(), return_exceptions=True)
+
+    def keep(self, event: str) -> None:
+        """Keep this event going from now on; where that is done already, look at it at once."""
+        if event in self._loops:
+            self._wakes[event].set()
+        elif len(self._loops) < _MOST_EVENTS:
+            self._wakes[event] = asyncio.Event()
+            self._loops[event] = asyncio.create_task(self._keep(event))
+
+    def heard(self, stands: Event) -> None:
+        """Learn how an event stands."""
+        self._paces.saw_event(stands)
+        self._metrics.stands(stands)
+
+    async def _keep(self, event: str) -> None:
+        wake = self._wakes[event]
+        try:
+            while True:
+                pause_s = QUIET_S
+                try:
+                    stands = await self._room.tick(event)
+                    self._is_back()
+                    self.heard(stands)
+                    pause_s = BUSY_S if _is_busy(stands) else QUIET_S
+                except RefusalError as error:
+                    if error.code == "NO_EVENT":
+                        return
+                    self._is_away(error)
+                except Exception as error:  # noqa: BLE001 - it must survive whatever happens
+                    self._is_away(error)
+                wake.clear()
+                try:
+                    await asyncio.wait_for(wake.wait(), pause_s)
+                    await asyncio.sleep(BUSY_S / 2)  # however often it is woken
+                except TimeoutError:
+                    pass
+        finally:
+            self._metrics.forget(event)
+            self._paces.forget(event)
+            del self._loops[event], self._wakes[event]
+
+    def _is_away(self, error: Exception) -> None:
+        if not self._away:
+            self._away = True
+            bug = "" if isinstance(error, UnderstudyError) else f"a bug: {type(error).__name__}: "
+            log.warning("nobody is called as long as this lasts: %s%s", bug, error)
+
+    def _is_back(self) -> None:
+        if self._away:
+            self._away = False
+            log.warning("the server answers again; people are called")
+
+
+def _is_busy(stands: Event) -> bool:
+    """Return whether somebody may have to be called, or something may expire, within a second."""
+    counts = stands.counts
+    return bool((stands.state == "open" and counts.waiting) or counts.admitted or counts.inside or counts.held)
