@@ -12,7 +12,7 @@ import understudy
 SOURCE = Path(understudy.__file__).parent
 FLOORS = {
     5: {"cli", "demo", "pytest_plugin", "__main__"},
-    4: {"probe", "operations"},
+    4: {"probe", "operations", "sale"},
     3: {"drill", "backup", "waitingroom"},
     2: {"lab"},
     1: {"valkey", "http", "pages"},
