@@ -8,6 +8,7 @@ import time
 from understudy.errors import UnderstudyError, UnreachableError, UsageError
 from understudy.valkey.batched.call import Call, Lost, RoutedCall
 from understudy.valkey.batched.commit import AcknowledgedCall, UnacknowledgedError, no_wait
+from understudy.valkey.batched.node import Node
 from understudy.valkey.batched.routing import Routing, too_many
 from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Address, Mode, Target
@@ -33,6 +34,7 @@ class BatchedClient:
         self._most_pending = most_pending
         self._ack_connections = ack_connections
         self._pending = 0
+        self._routing: Routing | None = None
 
     async def start(self) -> None:
         """Begin to connect, in the background: a server that does not answer is no error here.
@@ -45,7 +47,8 @@ class BatchedClient:
 
     async def close(self) -> None:
         """End every connection; callers that still wait get `UnreachableError`."""
-        await self._routing.close()
+        if self._routing:
+            await self._routing.close()
 
     async def execute(self, command: Command, key: str | None, *, within_s: float, acknowledged_by: int = 0) -> Reply:
         """Run a command on the owner of a key (None: on any primary) and return its reply.
@@ -61,11 +64,11 @@ class BatchedClient:
         """
         if self._pending >= self._most_pending:
             raise too_many(self._target)
-        routing, future = self._routing, self._loop.create_future()
+        routing, future = self._started(), self._loop.create_future()
         deadline_s = self._loop.time() + within_s
         call: RoutedCall
         if acknowledged_by:
-            call = self._acknowledged(command, key, future, deadline_s, acknowledged_by)
+            call = self._acknowledged(routing, command, key, future, deadline_s, acknowledged_by)
         else:
             slot = None if key is None else key_slot(key.encode())
             call = RoutedCall(pack(command), future, deadline_s, slot, routing)
@@ -79,14 +82,28 @@ class BatchedClient:
             raise self._error(call, command, reply, within_s)
         return reply
 
+    def _started(self) -> Routing:
+        if self._routing is None:
+            raise RuntimeError("start the client first")
+        return self._routing
+
+    def _owner(self, key: str) -> Node | None:
+        return self._routing.by_slot[key_slot(key.encode())] if self._routing else None
+
     def _acknowledged(
-        self, command: Command, key: str | None, future: asyncio.Future[Reply], deadline_s: float, wanted: int
+        self,
+        routing: Routing,
+        command: Command,
+        key: str | None,
+        future: asyncio.Future[Reply],
+        deadline_s: float,
+        wanted: int,
     ) -> AcknowledgedCall:
         if self.mode is Mode.ENTERPRISE:
             raise no_wait(wanted)
         if key is None:
             raise UsageError(f"having replicas acknowledge {command[0]!s}", "it has no key", "Name the key.")
-        return AcknowledgedCall(pack(command), future, deadline_s, self._routing, key.encode(), wanted)
+        return AcknowledgedCall(pack(command), future, deadline_s, routing, key.encode(), wanted)
 
     def _error(
         self, call: RoutedCall, command: Command, reply: Lost | ReplyError | UnderstudyError, within_s: float
@@ -111,11 +128,12 @@ class BatchedClient:
         Raises:
             UnreachableError: some primary did not answer in time.
         """
+        routing = self._started()
         deadline_s = self._loop.time() + within_s
         replies: dict[Address, Reply] = {}
         why = "no primary is known yet"
         while self._loop.time() < deadline_s:
-            nodes = {node.address: node for node in self._routing.primaries}
+            nodes = {node.address: node for node in routing.primaries}
             left = [node for address, node in nodes.items() if address not in replies]
             if nodes and not left:
                 return {address: replies[address] for address in nodes}
@@ -130,7 +148,7 @@ class BatchedClient:
                 reply = await call.future
                 if isinstance(reply, Lost):
                     why = reply.why
-                elif isinstance(reply, ReplyError) and self._routing.passing(str(reply)):
+                elif isinstance(reply, ReplyError) and routing.passing(str(reply)):
                     why = str(reply)
                 else:
                     replies[address] = reply
@@ -143,20 +161,20 @@ class BatchedClient:
 
         Our own clock's where no server has told its time: before the first connection, and behind a proxy.
         """
-        node = self._routing.by_slot[key_slot(key.encode())]
+        node = self._owner(key)
         return node.clock.now_ms() if node else time.time_ns() // 1_000_000
 
     @property
     def mode(self) -> Mode:
         """Return how the servers are reached; `auto` until one has answered what it is."""
-        return self._routing.mode
+        return self._routing.mode if self._routing else self._target.mode
 
     @property
     def reachable(self) -> bool:
         """Return whether every key could be reached now: each slot has an owner, and the connection to it is up."""
-        return self._routing.reachable
+        return self._routing is not None and self._routing.reachable
 
     def reachable_for(self, key: str) -> bool:
         """Return whether the connection to a key's owner is up now."""
-        node = self._routing.by_slot[key_slot(key.encode())]
+        node = self._owner(key)
         return node is not None and node.connection is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
+import os
 from typing import TypeVar
 
 from understudy.errors import ServerSaidError, UnreachableError, UsageError
@@ -49,9 +49,11 @@ class Door:
                     server_hostname=address.host if self._context else None,
                 )
                 await self._greet(address, connection)
-        except (OSError, ssl.SSLError) as error:
-            connection.close(reason(error))
-            raise UnreachableError(f"connecting to {address}", reason(error), hint_for(error, self.target)) from error
+        except OSError as error:
+            # asyncio puts the address in place of the reason
+            why = os.strerror(error.errno) if isinstance(error, ConnectionError) and error.errno else reason(error)
+            connection.close(why)
+            raise UnreachableError(f"connecting to {address}", why, hint_for(error, self.target)) from error
         except BaseException:
             connection.close("it could not be greeted")
             raise
