@@ -19,7 +19,6 @@ ROUTES: tuple[Route, ...] = (
     *routes_events.ROUTES,
     *routes_service.ROUTES,
     *PAGES,
-    *PAGES,
 )
 _PART = "{event}"
 
