@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -19,16 +20,21 @@ _FREES = frozenset({"heartbeat", "leave", "release", "tick", "act", "configure",
 LIBRARIES = f"{_PREFIX}*"
 
 
+def texts() -> dict[str, str]:
+    """Return the text of every file: each operation by its name, and `shared`, which stands before them."""
+    return {name: (_FOLDER / f"{name}.lua").read_text() for name in ("shared", *OPERATIONS)}
+
+
 class Library:
-    """The operations over one text of `shared.lua`. The name changes with every change of the code.
+    """The operations of some texts. The name changes with every change of the code.
 
     A gateway of another version beside this one calls functions of its own, on the same keys.
     """
 
-    def __init__(self, shared: str) -> None:
-        self._bodies = {name: (_FOLDER / f"{name}.lua").read_text() for name in OPERATIONS}
-        self._shared = shared
-        text = shared + "".join(self._bodies.values())
+    def __init__(self, code: Mapping[str, str]) -> None:
+        self._bodies = {name: code[name] for name in OPERATIONS}
+        self._shared = code["shared"]
+        text = self._shared + "".join(self._bodies.values())
         self.version = hashlib.sha256(text.encode()).hexdigest()[:8]
         self.name = _PREFIX + self.version
 
@@ -66,4 +72,4 @@ def _flags(operation: str) -> str:
 @cache
 def library() -> Library:
     """Return the library as it is shipped."""
-    return Library((_FOLDER / "shared.lua").read_text())
+    return Library(texts())
