@@ -87,6 +87,8 @@ class Connection(asyncio.Protocol):
             self.gone.set_result(None)
         else:
             self._transport.abort()
+            if not self._transport.is_closing():  # uvloop: connecting was cancelled, and nothing more will be told
+                self.gone.set_result(None)
         if self.on_close:
             self.on_close()
         calls = [*self.unanswered, *self._gathering]
