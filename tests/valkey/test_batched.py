@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from batched_load import SLACK_S, started
+from support import eventually
 from understudy import lab
 from understudy.errors import NotAuthorisedError, NotFoundError, ServerSaidError, UnreachableError, UsageError
 from understudy.lab import Lab
@@ -170,6 +171,7 @@ def test_commands_that_nobody_waits_for_any_more_still_count_until_the_server_ta
         async with started(single.target(), most_pending=50) as client:
             await client.execute(("PING",), None, within_s=10)
             single.pause("node-1")
+            eventually(lambda: single.node("node-1").state == "paused")
             refusals = []
             try:
                 for _ in range(4):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from batched_load import SLACK_S, Load, started
+from support import eventually
 from understudy import lab
 from understudy.errors import NotAuthorisedError, UnreachableError, UsageError
 from understudy.lab import Lab
@@ -34,6 +35,7 @@ def paused(replicated: Lab) -> Iterator[Lab]:
     replicas = replicated.nodes[1:]
     for node in replicas:
         replicated.pause(node)
+    eventually(lambda: all(node.state == "paused" for node in replicas))
     yield replicated
     for node in replicas:
         if node.state == "paused":
