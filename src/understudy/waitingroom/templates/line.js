@@ -9,13 +9,14 @@ async function listen(ticket, signal, heard, take) {
     headers: { Authorization: `Bearer ${ticket}`, Accept: "text/event-stream" },
   });
   if (!answer.ok) throw await problemOf(answer);
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  const reader = answer.body.getReader();
+  const decoder = new TextDecoder();
   let rest = "";
   for (;;) {
     const { value, done } = await reader.read();
     if (done) return;
     heard();
-    const blocks = (rest + value.replaceAll("\r", "")).split("\n\n");
+    const blocks = (rest + decoder.decode(value, { stream: true }).replaceAll("\r", "")).split("\n\n");
     rest = blocks.pop();
     for (const block of blocks) {
       const fields = block.split("\n").map((row) => row.match(/^(\w+): ?(.*)$/)).filter(Boolean);
@@ -30,6 +31,7 @@ async function stream(ticket, signal, heard, take, fail) {
   const abort = new AbortController();
   const stop = () => abort.abort();
   signal.addEventListener("abort", stop);
+  wake = stop; // whoever has reason to doubt the stream has it begun anew
   let watchdog = setTimeout(stop, FIRST_MS);
   let spoke = false;
   let ended = false;
@@ -68,6 +70,7 @@ function unfollow() {
 }
 
 async function follow(ticket, take, fail) {
+  if (session && session.ticket === ticket) return;
   unfollow();
   const mine = { ticket, take, fail, end: new AbortController(), leads: false };
   session = mine;

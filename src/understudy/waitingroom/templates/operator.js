@@ -49,11 +49,11 @@ function away(error) {
       "unknown", "WAITINGROOM_SECRET=$(openssl rand -base64 24) understudy waitingroom");
     return true;
   }
-  const since = answeredMs ? ` The numbers below are ${Math.round((Date.now() - answeredMs) / 1000)} s old.` : "";
+  say(byId("age"), answeredMs ? `The numbers below are ${Math.round((Date.now() - answeredMs) / 1000)} s old.` : "");
   byId("desk").classList.add("stale");
-  if (error.code === "LOST") tell("The gateway does not answer", `This page tries again by itself.${since}`, "failed");
-  else if (error.code === "UNAVAILABLE") tell("The server behind the gateway does not answer", `Nobody is admitted as long as this lasts; everybody keeps their place.${since}`, "failed");
-  else tell("That did not work", inWords(error) + since, "failed");
+  if (error.code === "LOST") tell("The gateway does not answer", "This page tries again by itself.", "failed");
+  else if (error.code === "UNAVAILABLE") tell("The server behind the gateway does not answer", "Nobody is admitted as long as this lasts; everybody keeps their place.", "failed");
+  else tell("That did not work", inWords(error), "failed");
   return false;
 }
 
@@ -61,6 +61,7 @@ function showEvents(events) {
   const nowMs = Date.now();
   answeredMs = nowMs;
   tell("", "");
+  say(byId("age"), "");
   byId("desk").classList.remove("stale");
   byId("secret-section").hidden = true;
   byId("desk").hidden = false;
@@ -107,13 +108,14 @@ const QUESTIONS = {
 
 async function act(sale, action, body, then) {
   const { id } = sale;
+  const path = `events/${encodeURIComponent(id)}`;
   if (QUESTIONS[action] && !await confirmed(...QUESTIONS[action](id), "Cancel")) return;
   sale.tell("");
   for (const button of sale.actions.children) button.disabled = true;
   try {
-    if (action === "configure") await ask("PATCH", `events/${id}`, body);
-    else if (action === "delete") await ask("DELETE", `events/${id}`);
-    else await ask("POST", `events/${id}/${action}`);
+    if (action === "configure") await ask("PATCH", path, body);
+    else if (action === "delete") await ask("DELETE", path);
+    else await ask("POST", `${path}/${action}`);
     if (then) then();
   } catch (error) {
     if (!["UNAUTHORISED", "NO_SECRET"].includes(error.code) || !away(error)) sale.tell(inWords(error));
@@ -164,7 +166,7 @@ byId("create").addEventListener("submit", async (event) => {
   try {
     const seats = seatsOf(byId("seats").value);
     await ask("POST", "events", { event_id: id, seats, rate_per_s: Number(byId("rate").value), ...numbersOf(createInputs) });
-    if (byId("at-once").checked) await ask("POST", `events/${id}/open`);
+    if (byId("at-once").checked) await ask("POST", `events/${encodeURIComponent(id)}/open`);
     openForm(false);
     byId("name").value = "";
     look();

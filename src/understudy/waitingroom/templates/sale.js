@@ -51,7 +51,7 @@ class Sale {
     const head = put(this.box, "header");
     const title = put(put(head, "div"), "h3", this.id);
     this.badge = put(title, "span", "", "badge");
-    const address = new URL(`${ROOT}wait/${this.id}`, location.origin).href;
+    const address = new URL(`${ROOT}wait/${encodeURIComponent(this.id)}`, location.origin).href;
     const line = put(title.parentElement, "p", undefined, "address");
     const link = put(line, "a", address);
     Object.assign(link, { href: address, target: "_blank", rel: "noreferrer noopener" });

@@ -29,6 +29,7 @@ function drawMap(names) {
   byId("map").replaceChildren();
   byId("jump").replaceChildren();
   byId("map").classList.toggle("large", names.length > 600);
+  const perLine = Math.max(1, Math.floor(Math.min(innerWidth - 32, 944) / 48));
   const titled = places.length > 1 || (places[0] && places[0].name !== "");
   for (const [index, row] of places.entries()) {
     const group = put(byId("map"), "div", undefined, "row");
@@ -40,6 +41,8 @@ function drawMap(names) {
       put(byId("jump"), "option", row.name).value = String(index);
     }
     const line = put(group, "div", undefined, "seats");
+    // what is not on the screen is not laid out: how high it will be is told instead
+    group.style.setProperty("contain-intrinsic-size", `auto ${2 + 3.05 * Math.ceil(row.seats.length / perLine)}rem`);
     for (const name of row.seats) {
       const cell = put(line, "button", undefined, "seat");
       cell.type = "button";
@@ -75,18 +78,17 @@ function focusSeat(cell) {
   cell.focus();
 }
 
-/* The seat nearest in the line above or below, as they stand on the screen. */
+/* The seat nearest in the line above or below, as they stand on the screen; past the first and last one, in the row beside. */
 function beside(cell, down) {
+  const sign = down ? 1 : -1;
   const here = cell.getBoundingClientRect();
-  let best = null;
-  let least = Infinity;
-  for (const other of cells.values()) {
-    const there = other.getBoundingClientRect();
-    const away = down ? there.top - here.top : here.top - there.top;
-    const cost = away * 1000 + Math.abs(there.left - here.left);
-    if (away > here.height / 2 && cost < least) [best, least] = [other, cost];
-  }
-  return best;
+  const rows = [...byId("map").children];
+  const row = cell.closest(".row");
+  const seatsOf = (one) => (one ? [...one.querySelectorAll(".seat")].map((seat) => [seat, seat.getBoundingClientRect()]) : []);
+  let there = seatsOf(row).filter(([, box]) => sign * (box.top - here.top) > here.height / 2);
+  if (!there.length) there = seatsOf(rows[rows.indexOf(row) + sign]);
+  const cost = ([, box]) => sign * box.top * 1000 + Math.abs(box.left - here.left);
+  return there.length ? there.reduce((best, one) => (cost(one) < cost(best) ? one : best))[0] : null;
 }
 
 byId("map").addEventListener("keydown", (event) => {

@@ -1,5 +1,5 @@
 /* What is shown is a function of this: the place as it was last told, what is wrong, and where somebody is inside. */
-const model = { place: null, enterByMs: 0, trouble: "", message: "joining", entering: false, soldOut: false, onward: null, retryable: false };
+const model = { place: null, enterByMs: 0, trouble: "", message: "joining", entering: false, soldOut: false, onward: "" };
 const LOOK_EVERY_MS = 30000;
 const NEAR = 100; // who is further back learns by the event's state: the whole map is too much for everybody
 const SHAPES = {
@@ -90,7 +90,7 @@ function show() {
     // whoever was on a button that is gone is led to what came instead; nobody else is moved
     const title = { turn: "turn-title", message: "message-title", onward: "onward-title", shop: "shop-title" }[view];
     const active = document.activeElement;
-    if (announced.shown && title && (active === document.body || !active.checkVisibility())) byId(title).focus({ preventScroll: true });
+    if (announced.shown && title && (active === document.body || active.offsetParent === null)) byId(title).focus({ preventScroll: true });
     announced.shown = view;
   }
 }
@@ -154,7 +154,7 @@ async function fail(error) {
   }
   else if (["NO_TICKET", "NO_EVENT", "UNAUTHORISED"].includes(error.code)) over(error.code === "NO_EVENT" ? "noevent" : "unknown");
   else {
-    model.trouble = ["TOO_MANY_REQUESTS"].includes(error.code) ? "busy" : "lost";
+    model.trouble = error.code === "TOO_MANY_REQUESTS" ? "busy" : "lost";
     show();
   }
 }
@@ -239,7 +239,12 @@ function onwardTo(token) {
   const next = new URLSearchParams(location.search).get("next");
   if (!next) return "";
   const allowed = [location.origin, ...JSON.parse(byId("next-origins").textContent)];
-  const url = URL.canParse(next, location.href) ? new URL(next, location.href) : null;
+  let url = null;
+  try {
+    url = new URL(next, location.href);
+  } catch {
+    // no address at all
+  }
   if (!url || !/^https?:$/.test(url.protocol) || url.username || url.password || !allowed.includes(url.origin)) {
     problem(words.foreign);
     return "";
@@ -332,7 +337,7 @@ setInterval(() => {
   if (shop.token) {
     endHolds(now);
     if (now > shop.endsMs) over("ended");
-  } else if (viewNow() === "turn" && now > model.enterByMs + 1000 && !model.trouble) wake();
+  }
   if (["turn", "shop", "onward"].includes(viewNow())) showTimes();
 }, 500);
 
