@@ -48,10 +48,10 @@ class Request:
         scheme, _, token = self.header(b"authorization").partition(" ")
         return token.strip() if scheme.lower() == "bearer" else ""
 
-    def query(self, name: str) -> str:
-        """Return a parameter of the query, the first where there are several; empty where there is none."""
+    def query(self, name: str) -> str | None:
+        """Return a parameter of the query, the first where there are several; None where there is none."""
         raw = self.scope["query_string"].decode("latin-1")
-        return next((value for key, value in parse_qsl(raw, max_num_fields=20) if key == name), "") if raw else ""
+        return next((value for key, value in parse_qsl(raw, True) if key == name), None) if raw else None
 
 
 @dataclass(frozen=True, slots=True)

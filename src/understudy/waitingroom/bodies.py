@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from understudy.waitingroom.refusals import ProblemError
 from understudy.waitingroom.values import EVENT_NAME, KEY, MOST_SEATS, SEAT_NAME, TICKET, USER_NAME, EventSettings
@@ -60,7 +60,16 @@ class SeatNames(BaseModel):
     ]
 
 
-class Settings(EventSettings):
+class Numbered(BaseModel):
+    """A body with whole numbers, which JSON may also write as 3.0."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+class Settings(Numbered, EventSettings):
     """Settings, any of them."""
 
     model_config = _STRICT
@@ -88,14 +97,19 @@ class NewEvent(Settings):
         return EventSettings(**self.model_dump(include=set(EventSettings.model_fields)))
 
 
-class Dequeue(BaseModel):
+class Dequeue(Numbered):
     """Take tickets from the front of the line, to work on them."""
 
     model_config = _STRICT
     consumer: Consumer
     count: Annotated[int, Field(ge=1, le=1000)] = 1
     visibility_s: Annotated[
-        float, Field(gt=0, le=86_400, description="what is not acknowledged in this time is given to another")
+        float,
+        Field(
+            gt=0,
+            le=86_400,
+            description="what another worker took longer ago than this, and did not acknowledge, is taken too",
+        ),
     ] = 60.0
 
 

@@ -104,12 +104,12 @@ def ticket_of(request: Request, given: str | None) -> str:
     Raises:
         ProblemError: `UNAUTHORISED`: there is none. `NO_TICKET`: what there is can be none.
     """
-    ticket = request.bearer() or given
-    if not ticket:
+    there = [one for one in (request.bearer() or None, given) if one is not None]
+    if not there:
         raise ProblemError("UNAUTHORISED", why="there is no ticket")
-    if not TICKET.fullmatch(ticket):
+    if not all(map(TICKET.fullmatch, there)):
         raise ProblemError("NO_TICKET")
-    return ticket
+    return there[0]
 
 
 def _netloc(origin: str) -> str:

@@ -7,8 +7,9 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from understudy.waitingroom.estimate import Pace, seconds_until_called
-from understudy.waitingroom.values import Event, Place
+from understudy.waitingroom.values import Event, Place, State
 
+GONE: frozenset[State] = frozenset({"ended", "left", "expired", "abandoned", "aged", "done"})
 _MOST = 1000
 
 
@@ -32,7 +33,9 @@ class Paces:
         )
 
     def estimate(self, stands: Place) -> float | None:
-        """Return the seconds until this ticket's turn."""
+        """Return the seconds until this ticket's turn; None where it has none any more."""
+        if stands.state in GONE:
+            return None
         seen = self._of(stands.event_id).seen_per_s()
         return seconds_until_called(stands.position, stands.event_state, stands.rate_per_s, seen)
 

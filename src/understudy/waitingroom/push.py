@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from understudy.errors import UnderstudyError
 from understudy.http.many import ABORT
 from understudy.waitingroom import shapes
-from understudy.waitingroom.paces import Paces
+from understudy.waitingroom.paces import GONE, Paces
 from understudy.waitingroom.pulse import Pulse
 from understudy.waitingroom.room import Room
 from understudy.waitingroom.values import Place, event_of
@@ -24,7 +24,6 @@ from understudy.waitingroom.values import Place, event_of
 log = logging.getLogger("understudy.waitingroom")
 
 SLICE = 200
-GONE = frozenset({"ended", "left", "expired", "abandoned", "aged", "done"})
 _EVERY_S = 1.0
 _COMMENT_EVERY_S = 15.0
 _READ_WITHIN_S = 30.0
@@ -196,7 +195,7 @@ class Hub:
         if stands is None:
             one.write(packed("end", {"event_id": event_of(one.ticket), "state": "gone"}), last=True)
         elif stands.state in GONE:
-            one.write(packed("end", shapes.place(stands, None)), last=True)
+            one.write(packed("end", shapes.place(stands, self._paces.estimate(stands))), last=True)
         elif (shown := _shown(stands)) != one.shown:
             one.shown = shown
             one.write(packed("place", shapes.place(stands, self._paces.estimate(stands))))

@@ -135,15 +135,15 @@ ROUTES = (
     ),
     Route(
         "GET", "/api/v1/queue/status", status, "Ask where a ticket stands",
-        {200: shapes.PlaceReply}, "ticket", ("TICKET_GONE", *_TICKET_CODES), parameters=(_TICKET,),
+        {200: shapes.PlaceReply}, "ticket", _TICKET_CODES, parameters=(_TICKET,),
     ),
     Route(
         "GET", "/api/v1/queue/updates", updates, "Listen to where a ticket stands",
-        {200: "text/event-stream"}, "ticket", ("TICKET_GONE", *_TICKET_CODES), parameters=(_TICKET,),
+        {200: "text/event-stream"}, "ticket", _TICKET_CODES, parameters=(_TICKET,),
     ),
     Route(
         "POST", "/api/v1/queue/heartbeat", heartbeat, "Say that somebody is still there",
-        {200: shapes.PlaceReply}, "ticket", ("INVALID", "TICKET_GONE", "TOO_LARGE", *_TICKET_CODES), Ticket,
+        {200: shapes.PlaceReply}, "ticket", ("INVALID", "TOO_LARGE", *_TICKET_CODES), Ticket,
     ),
     Route(
         "POST", "/api/v1/queue/enter", enter, "Go in, when it is this ticket's turn",

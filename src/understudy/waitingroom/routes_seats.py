@@ -24,7 +24,7 @@ _CODES = (
 
 async def see(desk: Desk, request: Request) -> Answer:
     """Show every seat."""
-    event = request.query("event_id")
+    event = request.query("event_id") or ""
     if not _NAME.fullmatch(event):
         raise ProblemError("INVALID", items=["event_id: there is none in the query, or it can be no event"])
     return Answer(200, await desk.seat_maps.of(event), JSON, _FOR_A_SECOND)

@@ -1,0 +1,80 @@
+"""While the server does not answer: 503 in time, streams that say so, and work again without being helped."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from support import eventually
+from understudy.lab import Lab
+from waitingroom.conftest import Served, bearer, serving
+from waitingroom.test_http_updates import listening
+
+DEADLINE_S = 0.5
+
+
+def test_a_server_that_stands_still_is_answered_for_and_work_goes_on_after_it(
+    valkey_standalone: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    lab = valkey_standalone
+    with serving(lab.target(), deadline_s=DEADLINE_S) as served:
+        event = served.event(rate_per_s=1000, burst=1000)
+        ticket, token = served.join(event)["ticket"], served.inside(event)
+        with listening(served, ticket) as told:
+            assert next(told)[0] == "place"
+            lab.pause(lab.nodes[0])
+            try:
+                key = {"Idempotency-Key": "through-it"}
+                body = {"event_id": event, "user_id": "ann"}
+                refused(served, "POST", "/api/v1/queue/join", json=body, headers=key)
+                began = time.monotonic()
+                assert served.http.post("/api/v1/queue/join", json=body, headers=key).status_code == 503
+                assert time.monotonic() - began < DEADLINE_S + 0.5
+                refused(served, "GET", "/api/v1/queue/status", headers=bearer(ticket))
+                refused(served, "POST", "/api/v1/seats/hold", json={"seats": ["1"]}, headers=token)
+                refused(served, "GET", "/api/v1/events", headers=served.operator)
+                while next(told)[0] != "trouble":
+                    pass
+                assert served.get("/healthz")["status"] == "ok"
+                eventually(lambda: served.http.get("/readyz").status_code == 503)
+                assert served.get("/readyz", 503)["why"]
+            finally:
+                lab.resume(lab.nodes[0])
+            eventually(lambda: served.http.get("/readyz").is_success)
+            joined = eventually(
+                lambda: (answer := served.http.post("/api/v1/queue/join", json=body, headers=key)).is_success and answer
+            )
+            assert next(told)[0] == "place"
+        assert served.get("/api/v1/queue/status", headers=bearer(joined.json()["ticket"]))["state"] != "gone"
+        assert served.administer("GET", f"/{event}")["counts"]["joined"] == 3  # ann once
+        served.post("/api/v1/seats/hold", {"seats": ["1"]}, headers=token)
+    away = [one for one in caplog.records if "nobody is called" in one.message]
+    assert len(away) <= 2  # once an outage, not once a try
+
+
+def refused(served: Served, method: str, path: str, **more: object) -> None:
+    served.refused("UNAVAILABLE", 503, method, path, **more)
+    assert int(served.http.request(method, path, **more).headers["retry-after"]) >= 1  # type: ignore[arg-type]
+
+
+def test_a_gateway_starts_before_its_server(valkey_standalone: Lab) -> None:
+    lab = valkey_standalone
+    lab.kill(lab.nodes[0])
+    try:
+        with serving(lab.target(), deadline_s=DEADLINE_S) as served:
+            served.refused("UNAVAILABLE", 503, "POST", "/api/v1/queue/join", json={"event_id": "e"})
+            lab.start(lab.nodes[0])
+            eventually(lambda: served.http.get("/readyz").is_success)
+            served.join(served.event())
+    finally:
+        lab.heal()
+
+
+def test_too_few_replicas_are_no_success(valkey_standalone: Lab) -> None:
+    with serving(valkey_standalone.target(), deadline_s=DEADLINE_S, replicas=1) as served:
+        answer = served.http.post(
+            "/api/v1/events", json={"event_id": "e", "seats": 1}, headers=served.operator
+        )  # fmt: skip
+        assert (answer.status_code, answer.json()["code"]) == (503, "UNAVAILABLE")
+        assert "replicas" in answer.json()["why"]
