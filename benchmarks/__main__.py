@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from benchmarks import backup, drill
+from benchmarks import backup, drill, waitingroom
 
 
 def main() -> None:
     backup.main([])
     print()
     drill.main([])
+    print()
+    waitingroom.main([])
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
+from benchmarks.measured import cpu_s
+
 CONNECTIONS = 64
 _ANSWERED_WITHIN_S = 10.0
 _SETTLING_S = 0.3
@@ -39,6 +41,8 @@ class Load:
     by_status: dict[str, int]
     latency_ms: dict[str, float]
     most_late_ms: float = 0.0  # open model: the worst that the generator itself was behind
+    server_cpu_us: float = 0.0  # processor time of the server for one answer, where its process was named
+    own_cpu_us: float = 0.0  # and of the generator
     first_bodies: list[str] = field(default_factory=list)
 
 
@@ -104,11 +108,17 @@ class _Connection(asyncio.Protocol):
 
 
 class _Tally:
-    def __init__(self, keep_bodies: int) -> None:
+    def __init__(self, keep_bodies: int, pid: int = 0) -> None:
+        self._pid = pid
+        self.begin()
         self.latencies: list[float] = []
         self.by_status: Counter[str] = Counter()
         self.bodies: list[str] = []
         self._keep = keep_bodies
+
+    def begin(self) -> None:
+        """Count processor time from now on."""
+        self._cpu_s, self._own_cpu_s = cpu_s(self._pid), time.process_time()
 
     def add(self, status: int, took_s: float, body: bytes) -> None:
         self.by_status[str(status or "lost")] += 1
@@ -117,19 +127,27 @@ class _Tally:
             self.bodies.append(body.decode(errors="replace"))
 
     def load(self, seconds: float, late_s: float = 0.0) -> Load:
-        ordered = sorted(self.latencies)
-        at = {
-            f"p{one:g}": 1e3 * ordered[min(len(ordered) - 1, int(len(ordered) * one / 100))]
-            for one in _PERCENTILES
-            if ordered
-        }
-        return Load(seconds, len(ordered), len(ordered) / seconds, dict(self.by_status), at, 1e3 * late_s, self.bodies)
+        answered = len(self.latencies)
+        each = 1e6 / max(1, answered)
+        server, own = each * (cpu_s(self._pid) - self._cpu_s), each * (time.process_time() - self._own_cpu_s)
+        at, by_status = percentiles(self.latencies), dict(self.by_status)
+        return Load(seconds, answered, answered / seconds, by_status, at, 1e3 * late_s, server, own, self.bodies)
 
 
-async def closed(host: str, port: int, requests: Iterator[bytes], seconds: float, connections: int, keep: int) -> Load:
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Return percentiles by their names, in milliseconds."""
+    ordered = sorted(seconds)
+    if not ordered:
+        return {}
+    return {f"p{one:g}": 1e3 * ordered[min(len(ordered) - 1, int(len(ordered) * one / 100))] for one in _PERCENTILES}
+
+
+async def closed(
+    host: str, port: int, requests: Iterator[bytes], seconds: float, connections: int, tally: _Tally
+) -> Load:
     """Ask as fast as answers come."""
     loop = asyncio.get_running_loop()
-    tally, counting, ended = _Tally(keep), False, False
+    counting = ended = False
 
     def done(one: _Connection, status: int, body: bytes) -> None:
         now = time.perf_counter()
@@ -142,20 +160,21 @@ async def closed(host: str, port: int, requests: Iterator[bytes], seconds: float
     for _, protocol in made:
         protocol.ask(next(requests), time.perf_counter())
     await asyncio.sleep(_SETTLING_S)
+    tally.begin()
     counting, begun = True, time.perf_counter()
     await asyncio.sleep(seconds)
     took, ended = time.perf_counter() - begun, True
+    measured = tally.load(took)
     for transport, _ in made:
         transport.abort()
-    return tally.load(took)
+    return measured
 
 
 async def open_model(
-    host: str, port: int, requests: Iterator[bytes], seconds: float, connections: int, keep: int, rate: float
+    host: str, port: int, requests: Iterator[bytes], seconds: float, connections: int, tally: _Tally, rate: float
 ) -> Load:
     """Ask at fixed times. A request that finds no free connection waits; its latency counts from when it was due."""
     loop = asyncio.get_running_loop()
-    tally = _Tally(keep)
     idle: deque[_Connection] = deque()
     waiting: deque[float] = deque()
     under_way = 0
@@ -176,6 +195,7 @@ async def open_model(
 
     made = [await loop.create_connection(lambda: _Connection(done), host, port) for _ in range(connections)]
     idle.extend(protocol for _, protocol in made)
+    tally.begin()
     begun, sent, total, late = time.perf_counter(), 0, int(rate * seconds), 0.0
     while sent < total:
         now = time.perf_counter()
@@ -196,11 +216,11 @@ async def open_model(
     for due in [*waiting, *(protocol.due for _, protocol in made if protocol.due)]:
         tally.by_status["unanswered"] += 1
         tally.latencies.append(time.perf_counter() - due)
-    took = time.perf_counter() - begun
+    measured = tally.load(time.perf_counter() - begun, late)
     for transport, protocol in made:
         protocol.due = 0.0
         transport.abort()
-    return tally.load(took, late)
+    return measured
 
 
 def load(
@@ -215,10 +235,11 @@ def load(
     prefix: str = "",
     values: Path | None = None,
     keep: int = 0,
+    pid: int = 0,
 ) -> Load:
     """Run the generator in a process of its own and return what it measured."""
     words = [method, url, "--body", body, "--seconds", str(seconds), "--connections", str(connections)]
-    words += ["--rate", str(rate), "--prefix", prefix, "--keep", str(keep)]
+    words += ["--rate", str(rate), "--prefix", prefix, "--keep", str(keep), "--pid", str(pid)]
     words += [word for one in headers for word in ("--header", one)]
     words += ["--values", str(values)] if values else []
     done = subprocess.run(
@@ -245,6 +266,7 @@ def main() -> None:
     parser.add_argument("--prefix", default="", help="stands before the number of `{n}`")
     parser.add_argument("--values", type=Path, help="a file with one value a line")
     parser.add_argument("--keep", type=int, default=0, help="print so many of the first answers' bodies")
+    parser.add_argument("--pid", type=int, default=0, help="the server's process: its processor time is told too")
     asked = parser.parse_args()
     split = urlsplit(asked.url)
     values = asked.values.read_text().split() if asked.values else []
@@ -252,9 +274,10 @@ def main() -> None:
     where = (split.hostname or "127.0.0.1", split.port or 80)
 
     async def run() -> Load:
+        tally = _Tally(asked.keep, asked.pid)
         if asked.rate:
-            return await open_model(*where, requests, asked.seconds, asked.connections, asked.keep, asked.rate)
-        return await closed(*where, requests, asked.seconds, asked.connections, asked.keep)
+            return await open_model(*where, requests, asked.seconds, asked.connections, tally, asked.rate)
+        return await closed(*where, requests, asked.seconds, asked.connections, tally)
 
     try:
         import uvloop  # noqa: PLC0415 - where it is there, the generator is less in the way

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _EVERY_S = 0.02
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,24 @@ def understudy(*words: str, env: dict[str, str]) -> Run:
     if process.returncode:
         raise SystemExit(f"understudy {' '.join(words)} failed:\n{said}")
     return Run(seconds, peak)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the seconds of processor that a process has used so far (Linux only; 0 elsewhere)."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(stat[11]) + int(stat[12])) / _TICKS_PER_S
+
+
+def private_bytes(pid: int) -> int:
+    """Return the memory that a process holds, without files that it has mapped (Linux only; 0 elsewhere)."""
+    try:
+        resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
+    except OSError:
+        return 0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGESIZE")
 
 
 def _resident_mib(root: int) -> float:
