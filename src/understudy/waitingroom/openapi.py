@@ -30,9 +30,10 @@ _SCHEMES = {
     "entryToken": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "as `enter` gives it"},
     "secret": {"type": "http", "scheme": "bearer", "description": "WAITINGROOM_SECRET"},
 }
-_DESCRIPTION = """A line before a sale. People join once, see their exact place, are admitted at a rate that can be \
-changed while it runs, and hold or buy seats. Every request may be repeated; with an Idempotency-Key it is answered the \
-same."""
+_DESCRIPTION = (
+    "A line before a sale. People join once, see their exact place, are admitted at a rate that can be changed while "
+    "it runs, and hold or buy seats. Every request may be repeated; with an Idempotency-Key it is answered the same."
+)
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
