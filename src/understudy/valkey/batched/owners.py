@@ -18,6 +18,7 @@ class Owners:
 
     def __init__(self) -> None:
         self._claims: list[Node | None] = [None] * SLOTS
+        self._nodes: dict[Address, Node] = {}
 
     @property
     def by_slot(self) -> list[Address | None]:
@@ -29,6 +30,7 @@ class Owners:
 
         An owner that is neither `connected` nor known to the view gives way to any claim: the stack was built anew.
         """
+        self._nodes.update({node.address: node for node in view.nodes})
         known = {node.node_id for node in view.nodes}
         changed = False
         for shard in view.shards:
@@ -52,8 +54,8 @@ class Owners:
         if old is not None and (old.address != by or by == to):
             return False
         epoch = old.epoch if old else 0
-        known = next((one for one in self._claims if one and one.address == to), Node(to, "primary"))
-        self._claims[slot] = dataclasses.replace(known, epoch=epoch)
+        known = self._nodes.get(to, Node(to, "primary"))
+        self._claims[slot] = dataclasses.replace(known, role="primary", epoch=epoch)
         return True
 
 

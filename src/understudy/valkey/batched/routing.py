@@ -17,6 +17,7 @@ from understudy.valkey.topology import SLOTS
 from understudy.valkey.wire import ReplyError
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.005, 0.25
+_UNTIL_RELEASED = float("inf")  # until another server owns something, or a connection comes up
 _MOST_HOPS = 5  # redirections followed at once; then a pause, for the nodes disagree
 _LANES = 8  # a proxy answers in order: one stopped shard must not hold up all the others
 # what a proxy says when a server did not answer it: nobody knows whether it did what was asked
@@ -93,6 +94,7 @@ class Routing:
             call.why = trouble.why
         elif not call.why:
             call.why = f"{node.address} is not connected yet" if node else "no primary is known yet"
+        call.again_at_s = _UNTIL_RELEASED
         self.watch.trouble()
         self._parked.append(call)
 
@@ -147,14 +149,14 @@ class Routing:
             self._loop.call_soon(self._send_parked)
 
     def _send_parked(self) -> None:
-        self._released = False
+        everyone, self._released = self._released, False
         now_s = self._loop.time()
         parked, self._parked = self._parked, []
         for call in parked:
             call.expire(now_s)
             if call.future.done():
                 continue
-            if call.again_at_s <= now_s:
+            if call.again_at_s <= now_s or (everyone and call.again_at_s == _UNTIL_RELEASED):
                 self.route(call)
             else:
                 self._parked.append(call)
@@ -194,6 +196,7 @@ class Routing:
         node = self.by_slot[slot] = self._node(address)
         if node not in self.primaries:
             self.primaries.append(node)
+        self._release()
 
     def _remap(self) -> None:
         """Take over what the watch knows, and leave the nodes that own nothing any more."""
