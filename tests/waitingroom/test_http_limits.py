@@ -80,6 +80,15 @@ def test_one_address_may_ask_so_often_and_others_are_not_held_up(valkey_standalo
         assert limited.http.get("/api/v1/seats", params={"event_id": "e"}, headers=other).status_code == 404
 
 
+def test_who_asks_does_not_choose_its_own_address(valkey_standalone_lab: Lab) -> None:
+    with serving(valkey_standalone_lab.target(), rate_per_address=1.0) as limited:
+        asked = [
+            limited.http.get("/openapi.json", headers={"X-Forwarded-For": f"192.0.2.{one}"}).status_code
+            for one in range(4)
+        ]
+        assert asked == [200, 200, 429, 429]
+
+
 def test_guessing_the_secret_is_limited(valkey_standalone_lab: Lab) -> None:
     with serving(valkey_standalone_lab.target(), rate_per_address=1.0) as limited:
         wrong = [limited.http.get("/api/v1/events", headers=bearer("wrong")).status_code for _ in range(4)]

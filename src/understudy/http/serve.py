@@ -93,6 +93,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app, log_config=None, access_log=False, server_header=False, lifespan="on", ws="none",
+                proxy_headers=False,  # or whoever asks from this machine chooses its own address
                 http=protocol, loop=loop, backlog=backlog, timeout_keep_alive=idle_s,
                 timeout_graceful_shutdown=_ENDS_WITHIN_S,
             )

@@ -6,6 +6,7 @@ measured (`benchmarks/servers.py`).
 
 from __future__ import annotations
 
+import gc
 import socket
 
 from understudy.http import many
@@ -54,6 +55,8 @@ def serve_until_ended(
         UsageError: the server cannot be spoken to as it is configured.
     """
     app = gateway(target, signer, options, replicas=replicas, deadline_s=deadline_s)
+    gc.collect()
+    gc.freeze()  # what was imported stays: looking through it again and again holds up requests for tens of ms
     try:
         server(app, listening, connections=connections).serve_until_ended()
     except SystemExit:
