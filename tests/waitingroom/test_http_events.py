@@ -81,6 +81,7 @@ def test_the_same_event_can_be_made_again_and_another_of_its_name_cannot(served:
         {}, {"event_id": "e"}, {"event_id": "e e", "seats": 1}, {"event_id": "e", "seats": -1},
         {"event_id": "e", "seats": 100_001}, {"event_id": "e", "seats": ["A", "A"]}, {"event_id": "e", "seats": True},
         {"event_id": "e", "seats": 1, "rate_per_s": "10"}, {"event_id": "e", "seats": 1, "rate_per_s": -1},
+        {"event_id": "e", "seats": 1, "max_inside": 10**24}, {"event_id": "e", "seats": 1, "max_waiting": 2**53},
         {"event_id": "e", "seats": 1, "unknown": 1}, {"event_id": "e", "seats": 1, "burst": 1.5},
     ],
 )  # fmt: skip

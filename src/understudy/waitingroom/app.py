@@ -26,6 +26,7 @@ log = logging.getLogger("understudy.waitingroom")
 MOST_UNDER_WAY = 20_000  # requests that wait for the server: with more, it would not answer them in time either
 _NAMED = frozenset({"SEAT_UNAVAILABLE", "SEAT_SOLD", "NO_SEAT", "NOT_HOLDER", "WRONG_STATE", "EVENT_NOT_OPEN"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_SAY_EVERY_S = 10.0  # what a server says to every request is logged so often
 _HUNG_UP = 499  # counted, never sent
 _CROSS_ORIGIN = (
     (b"access-control-allow-methods", b"GET, POST"),
@@ -42,6 +43,7 @@ class Gateway:
         self.desk = desk
         self._table = Table(routes)
         self._under_way = 0
+        self._said_s = -_SAY_EVERY_S
         self.failed: UnderstudyError | None = None  # why it could not start
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,8 +68,8 @@ class Gateway:
                 answer = await self._answer(route, name, scope, receive)
             except ProblemError as error:
                 answer = refuse(_doing(scope), error)
-            except (RefusalError, UnderstudyError) as error:
-                answer = refuse(_doing(scope), _problem(error))
+            except UnderstudyError as error:
+                answer = refuse(_doing(scope), self._problem(error))
             except HungUpError:
                 return
             except Exception as error:
@@ -102,6 +104,19 @@ class Gateway:
             client = (scope.get("client") or ("-",))[0]
             log.info("%s %s %d %.0f ms", client, _doing(scope), status, seconds * 1000)
 
+    def _problem(self, error: UnderstudyError) -> ProblemError:
+        if isinstance(error, RefusalError):
+            known = error.code in MEANINGS
+            return ProblemError(error.code if known else "INTERNAL", items=error.data if error.code in _NAMED else ())
+        if isinstance(error, TooLargeError):
+            # the rest of the body is not read
+            return ProblemError("TOO_LARGE", why=error.why, headers=((b"connection", b"close"),))
+        if not isinstance(error, UnreachableError) and time.monotonic() - self._said_s > _SAY_EVERY_S:
+            self._said_s = time.monotonic()
+            log.error("answered with 503: %s", error)
+        few = isinstance(error, UnacknowledgedError)
+        return ProblemError("UNAVAILABLE", why="too few replicas acknowledged it in time" if few else "")
+
     def _origin(self, scope: Scope) -> bytes:
         if scope["path"].startswith("/api/v1/events"):
             return b""
@@ -132,19 +147,6 @@ class Gateway:
             if self.failed is None:
                 await client.close()
         await send({"type": "lifespan.shutdown.complete"})
-
-
-def _problem(error: UnderstudyError) -> ProblemError:
-    if isinstance(error, RefusalError):
-        known = error.code in MEANINGS
-        return ProblemError(error.code if known else "INTERNAL", items=error.data if error.code in _NAMED else ())
-    if isinstance(error, TooLargeError):
-        # the rest of the body is not read
-        return ProblemError("TOO_LARGE", why=error.why, headers=((b"connection", b"close"),))
-    if not isinstance(error, UnreachableError):
-        log.error("the server said: %s", error)
-    why = "it was done, and too few replicas acknowledged it in time" if isinstance(error, UnacknowledgedError) else ""
-    return ProblemError("UNAVAILABLE", why=why)
 
 
 def _with_origin(send: Send, origin: bytes) -> Send:

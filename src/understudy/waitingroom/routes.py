@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
-from understudy.waitingroom import routes_events, routes_queue, routes_seats, routes_service
+from understudy.waitingroom import pages, routes_events, routes_queue, routes_seats, routes_service
 from understudy.waitingroom.refusals import ProblemError
 from understudy.waitingroom.route import Route
-
-PAGES: tuple[Route, ...] = ()
-with contextlib.suppress(ImportError):  # without jinja2 there is the API alone
-    from understudy.waitingroom.pages import ROUTES as PAGES
 
 ROUTES: tuple[Route, ...] = (
     *routes_queue.ROUTES,
     *routes_seats.ROUTES,
     *routes_events.ROUTES,
     *routes_service.ROUTES,
-    *PAGES,
+    *pages.ROUTES,
 )
 _PART = "{event}"
 

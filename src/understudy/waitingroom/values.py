@@ -17,6 +17,7 @@ SEAT_NAME = r"^[A-Za-z0-9._:-]{1,64}$"
 KEY = r"^[\x21-\x7e]{1,128}$"  # an idempotency or a dedupe key
 TICKET = re.compile(r"^([A-Za-z0-9_-]{1,64})\.([A-Za-z0-9_-]{22})$")
 MOST_SEATS = 100_000
+MOST_PEOPLE = 1_000_000_000
 
 State = Literal[
     "waiting", "admitted", "inside", "ended", "left", "expired", "abandoned", "aged", "serving", "done"
@@ -46,8 +47,8 @@ class EventSettings(BaseModel):
     burst: Annotated[
         int, Field(ge=0, le=1_000_000, description="admissions that may be saved up; 0: one second's, at least one")
     ] = 0
-    max_inside: Annotated[int, Field(ge=0, description="called and inside at once; 0: no limit")] = 0
-    max_waiting: Annotated[int, Field(ge=0, description="tickets in the line; 0: no limit")] = 1_000_000
+    max_inside: Annotated[int, Field(ge=0, le=MOST_PEOPLE, description="called and inside at once; 0: no limit")] = 0
+    max_waiting: Annotated[int, Field(ge=0, le=MOST_PEOPLE, description="tickets in the line; 0: no limit")] = 1_000_000
     entry_ttl_s: Annotated[float, Field(gt=0, le=86_400, description="time to enter once called")] = 60.0
     session_ttl_s: Annotated[float, Field(gt=0, le=86_400, description="life of the entry token")] = 600.0
     hold_ttl_s: Annotated[float, Field(gt=0, le=86_400, description="life of a hold")] = 120.0
