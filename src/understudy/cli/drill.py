@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from understudy.cli import sale
 from understudy.cli.output import errors_as_data, print_json, print_table
 from understudy.errors import UsageError, VerdictError
 
@@ -28,7 +28,9 @@ def command(
     listing: Annotated[
         bool, typer.Option("--list", help="List the scenarios, and the clients that have a name.")
     ] = False,
-    fault: Annotated[str | None, typer.Option(help="Another fault; `understudy fault --list` has them.")] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="Another fault; `understudy fault --list` has them. In a sale repeatable.")
+    ] = None,
     nodes: Annotated[list[str] | None, typer.Option(help="On which nodes, in words; repeatable.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="A setting of the fault: key=value.")] = None,
     hold: Annotated[str | None, typer.Option(help="Undo the fault after this long, such as 8s.")] = None,
@@ -47,6 +49,13 @@ def command(
     runs: Annotated[int, typer.Option(min=1, max=1000, help="Repeat it, and tell least, median and most.")] = 1,
     name: Annotated[str | None, typer.Option(help="Use this running lab instead of one of the drill's own.")] = None,
     seed: Annotated[int, typer.Option(help="What is drawn by lot is drawn the same again.")] = 0,
+    layout: Annotated[str | None, typer.Option(help="Sale: standalone, sentinel, cluster or enterprise.")] = None,
+    buyers: Annotated[int | None, typer.Option(min=1, max=100_000, help="Sale: so many buyers.")] = None,
+    seats: Annotated[int | None, typer.Option(min=1, max=100_000, help="Sale: so many seats.")] = None,
+    replicas: Annotated[
+        int | None, typer.Option(min=0, max=10, help="Sale: so many replicas acknowledge; all unless given.")
+    ] = None,
+    gateways: Annotated[int | None, typer.Option(min=1, max=16, help="Sale: so many gateways.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings as JSON; - for stdout.")] = None,
     html_file: Annotated[Path | None, typer.Option("--html", help="Write a page with the timeline.")] = None,
     history: Annotated[Path | None, typer.Option(help="Keep the histories in this directory.")] = None,
@@ -62,12 +71,27 @@ def command(
       understudy drill cluster --fault pause --hold 8s --max-downtime 5s --max-lost 0 --html report.html
       understudy drill ha --client recommended --client valkey-py/defaults --runs 5 --json findings.json
       understudy drill --check cluster.history.gz --max-lost 0
+      understudy drill sale --layout sentinel --fault kill --fault partition --html sale.html
     """
-    about_a_run = _given(scenario, fault, nodes, settings, hold, client, rate, after, name, history)
-    limited = _given(check, json_file, html_file, max_downtime, max_lost, max_stale, max_doubled, max_drift)
     silent = str(json_file) == "-"
     if silent:
         errors_as_data()
+    of_a_sale = {"layout": layout, "buyers": buyers, "seats": seats, "replicas": replicas, "gateways": gateways}
+    if scenario == sale.NAME:
+        sale.refuse_others(
+            nodes=nodes, set=settings, client=client, rate=rate, after=after, max_stale=max_stale,
+            max_doubled=max_doubled, max_drift=max_drift, name=name,
+        )  # fmt: skip
+        sale.run(
+            of_a_sale, faults=fault, hold=hold, max_lost=max_lost, max_downtime=max_downtime, runs=runs, seed=seed,
+            json_file=json_file, html_file=html_file, history=history, check=check,
+        )  # fmt: skip
+        return
+    sale.refuse_without(scenario, of_a_sale)
+    if fault and len(fault) > 1:
+        raise UsageError("running a drill", "it has one fault", "understudy drill sale --fault kill --fault pause")
+    about_a_run = _given(scenario, fault, nodes, settings, hold, client, rate, after, name, history)
+    limited = _given(check, json_file, html_file, max_downtime, max_lost, max_stale, max_doubled, max_drift)
     if listing or not (about_a_run or limited):
         _list()
         return
@@ -95,11 +119,11 @@ def command(
     typed = shlex.join(["understudy", *sys.argv[1:]])
     if str(html_file) == "-":
         raise UsageError("writing the page", "it goes to a file", "--html report.html")
-    _refuse_unwritable(None if silent else json_file, html_file)
+    sale.refuse_unwritable(None if silent else json_file, html_file)
     if check:
         _tell(conduct.judge_again(check, limits, typed), report_page, json_file, html_file)
         return
-    overrides = _overrides(fault, nodes, settings, hold, client, rate, after)
+    overrides = _overrides(fault[0] if fault else None, nodes, settings, hold, client, rate, after)
     plan = _scenario(str(scenario), overrides, limits)
     teller = progress.for_terminal(quiet=silent)
 
@@ -160,15 +184,6 @@ def _setting(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _refuse_unwritable(*files: Path | None) -> None:
-    """Refuse before the drill what would only be found after it."""
-    for file in files:
-        if file is not None and (file.is_dir() or not os.access(file.absolute().parent, os.W_OK | os.X_OK)):
-            raise UsageError(
-                f"writing {file}", "its directory is not there or not writable, or it is one itself", "Another file."
-            )
-
-
 def _refuse_other_layout(plan: Scenario, layout: str, name: str) -> None:
     for leg in plan.legs:
         if leg.layout != layout:
@@ -219,7 +234,8 @@ def _list() -> None:
     from understudy.drill import scenario
     from understudy.drill.clients import BASES, LIBRARIES
 
-    print_table(("SCENARIO", "WHAT IT DOES"), [(name, scenario.load(name).about) for name in scenario.names()])
+    about = [(name, scenario.load(name).about) for name in scenario.names()]
+    print_table(("SCENARIO", "WHAT IT DOES"), [*about, (sale.NAME, sale.ABOUT)])
     print()
     print_table(("CLIENT", "WHAT IT IS"), list(BASES.items()))
     others = ", ".join(f"{one}/defaults" for one in LIBRARIES)

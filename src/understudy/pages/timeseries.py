@@ -6,7 +6,7 @@ HTML and keeps its size on a narrow screen. Nothing is told by colour alone: fai
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -88,20 +88,47 @@ class Scales:
         return cls(edge, LogScale.of(latency), cut=edge < highest)
 
 
+@dataclass(frozen=True)
+class Panel:
+    """A part of a chart: its title, the labels of its scale, and what is drawn above a bottom, given in pixels."""
+
+    title: str
+    ticks: Sequence[Tick]
+    draw: Callable[[float], Markup]
+
+
 def timeseries(chart: Chart, axis: TimeAxis, scales: Scales, events: Sequence[Event]) -> Markup:
     """Return the chart of one; captions, labels and texts are escaped."""
-    counts_px = _TITLE + HEIGHT
-    latency_px = counts_px + _GAP + _TITLE + HEIGHT
-    lanes_px = latency_px + _GAP
-    height = lanes_px + _LANE * len(chart.lanes)
     per_s = scales.most / axis.bucket_s
+    panels = [
+        Panel(
+            f"Operations a second{' (higher bursts are cut off)' if scales.cut else ''}",
+            [Tick(0, "0"), Tick(1, f"{per_s:,.0f}/s")],
+            lambda bottom: stack(chart.counts, scales.most, bottom),
+        ),
+        Panel(
+            "Latency",
+            scales.latency.ticks_ms(),
+            lambda bottom: Markup().join(line(layer, scales.latency, bottom) for layer in chart.latency),
+        ),
+    ]
+    return framed(chart, axis, panels, events)
+
+
+def framed(chart: Chart, axis: TimeAxis, panels: Sequence[Panel], events: Sequence[Event]) -> Markup:
+    """Return panels below each other, with the lanes, shades and tips of a chart."""
+    bottoms = [(_TITLE + HEIGHT) * (1 + number) + _GAP * number for number in range(len(panels))]
+    lanes_px = bottoms[-1] + _GAP
+    height = lanes_px + _LANE * len(chart.lanes)
+    ticks = [
+        (bottom - HEIGHT * tick.up, tick) for bottom, panel in zip(bottoms, panels, strict=True) for tick in panel.ticks
+    ]
     drawing = Markup().join(_span(span, axis, 0, height) for span in chart.shades)
-    drawing += Markup().join(_rule(bottom - HEIGHT * tick.up) for bottom, tick in _ticks(counts_px, latency_px, scales))
-    drawing += stack(chart.counts, scales.most, counts_px)
-    for layer in chart.latency:
-        drawing += line(layer, scales.latency, latency_px)
-    labels = _label("title", 0, f"Operations a second{' (higher bursts are cut off)' if scales.cut else ''}")
-    labels += _label("title", counts_px + _GAP, "Latency")
+    drawing += Markup().join(_rule(at_px) for at_px, _ in ticks)
+    labels = Markup()
+    for bottom, panel in zip(bottoms, panels, strict=True):
+        drawing += panel.draw(bottom)
+        labels += _label("title", bottom - HEIGHT - _TITLE, panel.title)
     for number, lane in enumerate(chart.lanes):
         top = lanes_px + _LANE * number
         labels += _label("title", top, lane.label)
@@ -110,8 +137,7 @@ def timeseries(chart: Chart, axis: TimeAxis, scales: Scales, events: Sequence[Ev
     drawing += Markup().join(_tip(number, text, axis, lanes_px) for number, text in enumerate(chart.tips))
     drawing += Markup().join(_event(event, axis, height) for event in events)
     scale = Markup().join(
-        Markup('<span style="top:{:.0f}px">{}</span>').format(bottom - HEIGHT * tick.up, tick.text)
-        for bottom, tick in _ticks(counts_px, latency_px, scales, per_s)
+        Markup('<span style="top:{:.0f}px">{}</span>').format(at_px, tick.text) for at_px, tick in ticks
     )
     return Markup(
         '<figure class="chart times"><figcaption>{}</figcaption><div class="plot" style="height:{}px">'
@@ -143,11 +169,6 @@ def legend(layers: Sequence[tuple[str, str]], events: Sequence[Event], axis: Tim
     return Markup('<ul class="legend shapes">{}</ul>').format(shapes) + (
         Markup('<ol class="events">{}</ol>').format(rows) if events else Markup()
     )
-
-
-def _ticks(counts_px: float, latency_px: float, scales: Scales, per_s: float = 0) -> list[tuple[float, Tick]]:
-    counts = [Tick(0, "0"), Tick(1, f"{per_s:,.0f}/s")]
-    return [*((counts_px, tick) for tick in counts), *((latency_px, tick) for tick in scales.latency.ticks_ms())]
 
 
 def _rule(at_px: float) -> Markup:

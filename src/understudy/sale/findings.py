@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from understudy.drill.findings import Verdict
@@ -94,6 +94,7 @@ class SaleFindings:
     series: Series
     checked: bool  # what stood there at the end could be read
     unfinished: int  # buyers who were not done when time was up
+    failures: tuple[str, ...] = ()  # faults that could not be brought about, or not be undone
     notes: tuple[str, ...] = ()
 
     def finding(self, name: str) -> Finding:
@@ -120,4 +121,3 @@ class SaleReport:
     allowed: Allowed
     verdict: Verdict
     runs: tuple[tuple[SaleFindings, Verdict], ...]
-    notes: tuple[str, ...] = field(default=())

@@ -103,7 +103,8 @@ def _held_twice(sale: Sale) -> Finding:
         held.sort(key=lambda span: span[1])
         for (_, got_s, until_s, who), (begun_s, ended_s, _, other) in pairwise(held):
             if who != other and begun_s >= got_s and ended_s < until_s - _CLOCKS_S:
-                whose = f"buyer {who} from {got_s:.2f} s to {until_s:.2f} s"
+                until = "for good" if until_s == float("inf") else f"to {until_s:.2f} s"
+                whose = f"buyer {who} from {got_s:.2f} s {until}"
                 broken.append(f"{seat}: {whose}, buyer {other} at {ended_s:.2f} s")
     return finding("held_twice", "Seats held by two at once", "acknowledged", count, broken)
 
@@ -149,10 +150,15 @@ def _late(sale: Sale) -> Finding:
     maps = [one for one in sale.requests if one.kind == "seats" and one.acknowledged and one.buyer == OPERATOR]
     maps.sort(key=lambda one: one.begun_s)
     taken: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    unclear: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    answered = {(one.buyer, one.key) for one in sale.requests if one.kind == "hold" and not one.unknown}
     for one in sale.requests:
         if one.kind in {"hold", "confirm"} and one.acknowledged:
             for seat in one.asked:
                 taken[seat].append((one.ended_s, one.buyer))
+        elif one.kind == "hold" and (one.buyer, one.key) not in answered:
+            for seat in one.asked:
+                unclear[seat].append((one.ended_s, one.buyer))
     broken, count = [], 0
     for buyer, mine in by_buyer(sale, "hold", "release", "confirm", "leave").items():
         last = mine[-1]
@@ -160,8 +166,10 @@ def _late(sale: Sale) -> Finding:
             continue
         ends_s = seconds(sale, last.said["expires_at"])
         for seat in last.asked:
+            if any(at_s > last.ended_s and who != buyer for at_s, who in unclear[seat]):
+                continue  # who holds it is not known
             seen = [one.ended_s for one in maps if one.begun_s > ends_s and one.said["map"][place[seat]] != "H"][:1]
-            seen += [at_s for at_s, who in taken[seat] if at_s > ends_s and who != buyer]
+            seen += [max(at_s, ends_s) for at_s, who in taken[seat] if at_s > last.ended_s and who != buyer]
             until_s = min(seen, default=sale.header["ended_s"])
             late_s = until_s - ends_s - calm.disturbed_s(ends_s, until_s)
             count += bool(seen)
