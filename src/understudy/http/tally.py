@@ -23,6 +23,8 @@ class Counts(Collector):
     def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self._family = (name, text, tuple(labels))
         self.counts: defaultdict[Labels, int] = defaultdict(int)
+        if not labels:
+            self.counts[()] = 0  # what never happened is told too
         registry.register(self)
 
     def add(self, *labels: str) -> None:
@@ -39,19 +41,22 @@ class Counts(Collector):
 
 
 class Times(Collector):
-    """A histogram of seconds with one label, whose values must be few."""
+    """A histogram with one label, whose values must be few, or with none (""); of seconds, or with other bounds."""
 
-    def __init__(self, name: str, text: str, label: str, registry: CollectorRegistry) -> None:
-        self._family = (name, text, [label])
+    def __init__(
+        self, name: str, text: str, label: str, registry: CollectorRegistry, bounds: Sequence[float] = SECONDS
+    ) -> None:
+        self._family = (name, text, [label] if label else [])
+        self._bounds = bounds
         self._seen: dict[str, list[float]] = {}
         registry.register(self)
 
     def add(self, label: str, seconds: float) -> None:
-        """Count one that took so long."""
+        """Count one that took so long, or is so large."""
         buckets = self._seen.get(label)
         if buckets is None:
-            buckets = self._seen[label] = [0.0] * (len(SECONDS) + 2)
-        buckets[bisect_left(SECONDS, seconds)] += 1
+            buckets = self._seen[label] = [0.0] * (len(self._bounds) + 2)
+        buckets[bisect_left(self._bounds, seconds)] += 1
         buckets[-1] += seconds
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
@@ -59,8 +64,8 @@ class Times(Collector):
         family = HistogramMetricFamily(self._family[0], self._family[1], labels=self._family[2])
         for label, buckets in self._seen.items():
             total, filled = 0.0, []
-            for bound, count in zip([*map(str, SECONDS), "+Inf"], buckets, strict=False):
+            for bound, count in zip([*map(str, self._bounds), "+Inf"], buckets, strict=False):
                 total += count
                 filled.append((bound, total))
-            family.add_metric([label], filled, buckets[-1])
+            family.add_metric([label] if label else [], filled, buckets[-1])
         yield family

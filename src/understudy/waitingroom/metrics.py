@@ -13,6 +13,7 @@ from understudy.waitingroom.values import Event
 PREFIX = "waitingroom"
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 MOST_EVENTS = 200  # with gauges of their own: the events seen last
+_LENGTHS = (1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 1000.0)
 _GAUGES = ("stream_length", "waiting", "admitted", "inside", "held", "sold", "remaining", "pending")
 _TEXTS = {
     "stream_length": "Entries in the event's stream",
@@ -37,6 +38,9 @@ class Metrics:
         )
         self.enqueued = Counts(f"{PREFIX}_enqueue", "Joins by result", ("result",), registry)
         self.dedupe_hits = Counts(f"{PREFIX}_dedupe_hits", "Joins that were a repetition", (), registry)
+        self.user_stream_length = Times(
+            f"{PREFIX}_user_stream_length", "Entries in the user's stream after a join", "", registry, _LENGTHS
+        )
         self.script_times = Times(
             f"{PREFIX}_lua_script_duration_seconds", "Time of an operation, the way to the server included",
             "operation", registry,

@@ -50,6 +50,7 @@ async def join(desk: Desk, request: Request) -> Answer:
         desk.metrics.dedupe_hits.add()
     else:
         enqueued.add("success")
+        desk.metrics.user_stream_length.add("", joined.user_position)
     if desk.options.access_log:
         log.info(
             "stream_id=%s user_id=%s user_pos=%d global_pos=%d",
