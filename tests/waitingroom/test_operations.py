@@ -156,7 +156,7 @@ def test_those_behind_move_up_when_somebody_enters_leaves_or_times_out(play: Cal
         assert (await room.tick("sale")).counts.admitted == 1
         assert await positions(room, "sale", line) == [0, 1, 0, 2, 3, 4]
         await eventually(lambda: _expired(room))
-        await room.configure("sale", {"abandon_after_s": 0.2})
+        await room.configure("sale", {"abandon_after_s": 1})
 
         async def abandoned() -> bool:
             await room.heartbeats("sale", [line[n].ticket for n in (1, 3, 5)])

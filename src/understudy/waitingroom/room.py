@@ -202,7 +202,10 @@ class Room:
                 return cleaned
 
     async def dequeue(self, event: str, consumer: str, count: int = 1, visibility_s: float = 60.0) -> list[Message]:
-        """Take tickets from the front for a worker; those not acknowledged within `visibility_s` are given again."""
+        """Take tickets from the front for a worker; those not acknowledged within `visibility_s` are given again.
+
+        So are those of an answer that was lost: at least once, never lost.
+        """
         taken = await self._call("dequeue", keys.room(event), (consumer, count, round(visibility_s * 1000)))
         return [Message(sid.decode(), one.decode(), user.decode(), times) for sid, one, user, times in taken]
 

@@ -1,7 +1,8 @@
 -- What the operations share. This text stands before them in the library, and before each of them as a script.
 --
 -- Every key of event E carries the hash tag {E}, so that an operation is one slot and one server:
---   event:{E}                hash    settings, state, counters, the token bucket
+--   event:{E}                hash    settings, state, counters, the token bucket; ticked: ms of the last tick;
+--                                    awake: since when they came without a break
 --   waiting:{E}              zset    ticket id -> seq: the line; ZRANK is the exact place
 --   seen:{E}                 zset    ticket id -> ms of its last sign of life; the members of waiting:{E}
 --   admitted:{E}             zset    ticket id -> ms by which it must have entered
