@@ -72,7 +72,7 @@ def whole() -> Sale:
     header = {
         "zero_ms": 0, "ended_s": 30.0, "seats": SEATS, "settings": SETTINGS, "rates": [[0.0, 2.0]], "replicas": 1,
         "layout": "cluster", "faults": ["kill"], "loses": True, "buyers": 4, "unfinished": 0, "troubles": [],
-        "notes": [], "servers": "valkey", "when": "2026-11-21T00:00:00+00:00", "allowed": [None, None],
+        "notes": [], "lag_s": 0.0, "servers": "valkey", "when": "2026-11-21T00:00:00+00:00", "allowed": [None, None],
     }  # fmt: skip
     events = [Event(21_000_000, "fault", "node-1", None, "kill node-1"), Event(23_000_000, "whole", "", None, "whole")]
     return Sale(header, requests, events, remains)
@@ -237,6 +237,14 @@ def test_what_does_not_rest_on_replicas_is_always_promised() -> None:
     sale.header["replicas"] = 0
     PLANTED["seats do not add up"][0](sale)
     assert judge(measure(sale), Allowed()).word == "failed"
+
+
+def test_on_a_machine_that_was_too_slow_nobody_is_late() -> None:
+    sale = whole()
+    PLANTED["a hold comes back late"][0](sale)
+    assert judge(measure(sale), Allowed()).word == "failed"
+    sale.header["lag_s"] = 3.0
+    assert judge(measure(sale), Allowed()).word == "unknown"
 
 
 def test_what_is_not_known_is_not_passed() -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from understudy.drill.findings import Verdict
 
-Basis = Literal["always", "acknowledged", "stated"]
+Basis = Literal["always", "acknowledged", "timed", "stated"]
 MOST_EXAMPLES = 10
 
 
@@ -16,9 +16,9 @@ class Finding:
     """One promise, and how often it was broken.
 
     `always`: nothing that happens to servers excuses it. `acknowledged`: it rests on servers keeping what they
-    acknowledged; asynchronous replication alone does not promise that when a primary is lost. `stated`: no promise, but
-    worth knowing. `of` is how many were
-    looked at, `examples` are in words.
+    acknowledged; asynchronous replication alone does not promise that when a primary is lost. `timed`: it is about how
+    long something takes, which on a machine that holds this tool up is not known. `stated`: no promise, but worth
+    knowing. `of` is how many were looked at, `examples` are in words.
     """
 
     name: str
@@ -95,6 +95,7 @@ class SaleFindings:
     checked: bool  # what stood there at the end could be read
     unfinished: int  # buyers who were not done when time was up
     failures: tuple[str, ...] = ()  # faults that could not be brought about, or not be undone
+    lag_s: float = 0.0  # how long this tool itself was held up at most
     notes: tuple[str, ...] = ()
 
     def finding(self, name: str) -> Finding:

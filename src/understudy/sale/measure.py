@@ -23,15 +23,15 @@ def measure(sale: Sale, name: str = "") -> SaleFindings:
         loses=header["loses"], findings=check(sale), outages=tuple(outages(sale)), tally=_tally(sale),
         marks=tuple(Mark(one.at_us / 1e6, one.kind, one.text) for one in sale.events if one.kind in _SHOWN),
         series=_series(sale), checked=sale.remains is not None, unfinished=header["unfinished"],
-        failures=tuple(header["troubles"]), notes=tuple(header["notes"]),
+        failures=tuple(header["troubles"]), lag_s=header["lag_s"], notes=tuple(header["notes"]),
     )  # fmt: skip
 
 
 def outages(sale: Sale) -> list[Outage]:
     """Return for each fault the longest time in which nothing was done for anybody, until the next fault begins.
 
-    Something is done when a join, an entry, a hold, a release, a sale or a goodbye is acknowledged. A time counts to
-    the fault within whose stretch it lies, or during which it begins.
+    Something is done when a join, an entry, a hold, a release, a sale or a goodbye is acknowledged. A time
+    counts to the fault at which or after which it begins, and no longer than until the next.
     """
     done = sorted(one.ended_s for one in sale.requests if one.kind in CHANGES and one.acknowledged)
     bad = sorted(one.ended_s for one in sale.requests if one.unknown)
@@ -40,7 +40,9 @@ def outages(sale: Sale) -> list[Outage]:
     for (at_s, text), (end_s, _) in pairwise([*faults, (float(sale.header["ended_s"]), "")]):
         first = max(0, bisect_left(done, at_s) - 1)
         within = done[first : bisect_left(done, end_s) + 1]
-        gap_s, from_s = max(((b - a, a) for a, b in pairwise(within) if a < end_s), default=(end_s - at_s, at_s))
+        gap_s, from_s = max(
+            ((min(b, end_s) - a, a) for a, b in pairwise(within) if a < end_s), default=(end_s - at_s, at_s)
+        )
         found.append(Outage(text, at_s, gap_s, from_s, bisect_left(bad, end_s) - bisect_left(bad, at_s)))
     return found
 

@@ -100,6 +100,7 @@ def _run(number: int, found: SaleFindings, verdict: Verdict) -> dict[str, Any]:
             ("Requests", f"{tally.requests:,} in {precise(tally.took_s)}"),
             ("Answered 503", f"{tally.unavailable:,}"),
             ("Without an answer", f"{tally.unanswered:,}"),
+            ("This tool was held up", f"{precise(found.lag_s)} at most"),
         ],
         "timeline": timeline(found),
         "promises": [_promise(found, one) for one in found.findings],

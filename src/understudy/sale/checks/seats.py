@@ -177,4 +177,4 @@ def _late(sale: Sale) -> Finding:
                 now = "free" if seen else "not free"
                 broken.append(f"{seat}: its hold ended at {ends_s:.2f} s, {now} at {until_s:.2f} s")
     title = f"Holds that came back more than {BACK_WITHIN_S:g} s after their end"
-    return finding("late", title, "always", count, broken)
+    return finding("late", title, "timed", count, broken)

@@ -107,4 +107,4 @@ def _ended_while_there(sale: Sale) -> Finding:
             is_now = f"is {state} at {answered[-1].ended_s:.2f} s"
             broken.append(f"buyer {buyer} {is_now}, and was silent for {silent_s:.1f} s at most")
     title = "Tickets that ended for silence though their buyers asked"
-    return finding("ended_while_there", title, "always", count, broken)
+    return finding("ended_while_there", title, "timed", count, broken)
