@@ -46,12 +46,17 @@ class MemoryRoom:
         at, ticket = self.waiting, f"{event}.{secrets.token_urlsafe(16)}"
         return Joined(ticket, event, user, f"1795246463680-{at}", at, 1, at, 10.0, replayed=False)
 
-    async def status(self, ticket: str) -> Place:
-        return Place(event_of(ticket), "waiting", "open", 1234, 5678, 10.0, 100, 0, 10, 120_000)
+    async def places(self, event: str, tickets: Sequence[str]) -> Sequence[Place]:
+        return [Place(event, "waiting", "open", 1234, 5678, 10.0, 100, 0, 10, 120_000)] * len(tickets)
+
+    heartbeats = places
 
     async def enter(self, ticket: str) -> Entered:
         now = self.client.now_ms("")
         return Entered(event_of(ticket), "somebody", ticket.rpartition(".")[2], now, now + 600_000)
+
+    def now_ms(self, event: str) -> int:
+        return self.client.now_ms(event)
 
     async def events(self) -> Sequence[str]:
         return ()
