@@ -24,7 +24,9 @@ from understudy.waitingroom.values import RefusalError
 log = logging.getLogger("understudy.waitingroom")
 
 MOST_UNDER_WAY = 20_000  # requests that wait for the server: with more, it would not answer them in time either
-_NAMED = frozenset({"SEAT_UNAVAILABLE", "SEAT_SOLD", "NO_SEAT", "NOT_HOLDER", "WRONG_STATE", "EVENT_NOT_OPEN"})
+_NAMED = frozenset(  # their data says which seats, or which state
+    {"SEAT_UNAVAILABLE", "SEAT_SOLD", "NO_SEAT", "NOT_HOLDER", "WRONG_STATE", "EVENT_NOT_OPEN", "TICKET_GONE"}
+)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SAY_EVERY_S = 10.0  # what a server says to every request is logged so often
 _HUNG_UP = 499  # counted, never sent
@@ -106,8 +108,10 @@ class Gateway:
 
     def _problem(self, error: UnderstudyError) -> ProblemError:
         if isinstance(error, RefusalError):
-            known = error.code in MEANINGS
-            return ProblemError(error.code if known else "INTERNAL", items=error.data if error.code in _NAMED else ())
+            if error.code not in MEANINGS:
+                return ProblemError("INTERNAL")
+            why = f"a ticket may have at most {error.data[0]}" if error.code == "TOO_MANY_SEATS" else ""
+            return ProblemError(error.code, why=why, items=error.data if error.code in _NAMED else ())
         if isinstance(error, TooLargeError):
             # the rest of the body is not read
             return ProblemError("TOO_LARGE", why=error.why, headers=((b"connection", b"close"),))
