@@ -53,7 +53,7 @@ format: $(READY)  ## let ruff mend what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(READY)  ## measure backup, restore and drills, each against a baseline of the same run
+bench: $(READY)  ## measure backup, restore, drills and the waiting room, each against a baseline of the same run
 	@$(BIN)/python -m benchmarks
 
 lock: $(READY)  ## resolve requirements.lock again, with hashes, for every platform

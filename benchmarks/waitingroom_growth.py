@@ -18,9 +18,9 @@ NODE_BYTES = 4096  # `stream-node-max-bytes`: a stream of one entry takes so muc
 SMALL_NODE_BYTES = 256
 _EVENT = "growth"
 _SAMPLE = 500  # calls that the server's time is the mean of
-_CALLED = 3_000  # who enter: by those calls, and by as many requests as are made in `_ALONE_S`
+_CALLED = 2_500  # who enter: by those calls, and by as many requests as are made in `_ALONE_S`
 _AT_ONCE = 50
-_ALONE_S = 0.5
+_ALONE_S = 0.3
 
 
 @dataclass

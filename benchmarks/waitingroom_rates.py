@@ -15,7 +15,7 @@ from understudy.waitingroom.room import Room
 
 OPERATIONS = ("join", "status", "enter")
 _WAITING = 5_000  # in the line where status is asked for
-_TICKETS_A_S = 20_000  # to enter with: none is used twice
+_MOST_ENTER_PER_S = 12_000  # as many tickets are made: none is used twice
 _OPEN_CONNECTIONS = 256
 _SETTLING_S = 0.5
 _numbers = itertools.count()
@@ -32,11 +32,16 @@ class Rates:
 
 
 def compared(
-    place: Lab, layout: str, services: Sequence[tuple[str, Serving]], seconds: float, rounds: int
+    place: Lab,
+    layout: str,
+    services: Sequence[tuple[str, Serving]],
+    seconds: float,
+    rounds: int,
+    operations: Sequence[str] = OPERATIONS,
 ) -> list[Rates]:
     """Load services in turns, as fast as they answer; return the median of each."""
     found = [Rates(layout, name) for name, _ in services]
-    for operation in OPERATIONS:
+    for operation in operations:
         seen: dict[str, list[Load]] = {name: [] for name, _ in services}
         for _ in range(rounds):
             for name, serving in services:
@@ -66,4 +71,4 @@ async def _prepared(room: Room, event: str, operation: str, seconds: float) -> l
             await opened(room, event)
             return await filled(room, event, _WAITING)
         case _:
-            return await called(room, event, int(_TICKETS_A_S * (seconds + _SETTLING_S)))
+            return await called(room, event, int(_MOST_ENTER_PER_S * (seconds + _SETTLING_S)))

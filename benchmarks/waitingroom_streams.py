@@ -19,7 +19,7 @@ from understudy.valkey.batched import BatchedClient
 from understudy.waitingroom.room import Room
 
 STREAMS = 2_000
-CHANGES = 6
+CHANGES = 5
 _AT_ONCE = 100
 _QUIET_S = 3.0
 _WITHIN_S = 20.0
