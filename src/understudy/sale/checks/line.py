@@ -20,6 +20,7 @@ def check(sale: Sale) -> Iterator[Finding]:
         yield _called_in_order(sale.remains)
         yield _rate(sale, sale.remains)
     yield from _moved_back(sale)
+    yield _bugs(sale)
 
 
 def _joined_in_order(sale: Sale, remains: Remains) -> Finding:
@@ -78,6 +79,13 @@ def _rate(sale: Sale, remains: Remains) -> Finding:
             broken.append(f"{-room:.1f} calls too many by {call_s:.2f} s, at {rate:g}/s")
             room = -_SLACK
     return finding("rate", "Calls above the rate and its burst", "always", len(called), broken)
+
+
+def _bugs(sale: Sale) -> Finding:
+    """The only answer of its own fault that a gateway may give is 503."""
+    bad = [one for one in sale.requests if one.status >= 500 and one.status != 503]
+    broken = [f"{one.kind} at {one.ended_s:.2f} s: {one.status} {one.code}" for one in bad]
+    return finding("bugs", "Answers that name a bug of the gateway", "always", len(sale.requests), broken)
 
 
 def _moved_back(sale: Sale) -> Iterator[Finding]:

@@ -10,7 +10,7 @@ from understudy.sale.checks.common import Calm, by_buyer, finding, names, second
 from understudy.sale.findings import Finding
 from understudy.sale.record import OPERATOR, Request, Sale
 
-BACK_WITHIN_S = 4.0  # a map of seats may be a second old, and is looked at four times a second
+BACK_WITHIN_S = 4.0  # a map of seats may be a second old
 _CLOCKS_S = 0.05
 
 
@@ -144,21 +144,16 @@ def _inventory(sale: Sale) -> Finding:
 
 
 def _late(sale: Sale) -> Finding:
-    """Holds of those who walked away: when was the seat free, or somebody else's?"""
+    """Holds of those who walked away, of which an answer said too long after their end that they stand."""
     calm = Calm(sale)
     place = {seat: at for at, seat in enumerate(sale.header["seats"])}
     maps = [one for one in sale.requests if one.kind == "seats" and one.acknowledged and one.buyer == OPERATOR]
     maps.sort(key=lambda one: one.begun_s)
-    taken: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    unclear: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    answered = {(one.buyer, one.key) for one in sale.requests if one.kind == "hold" and not one.unknown}
+    claims: dict[str, list[Request]] = defaultdict(list)
     for one in sale.requests:
-        if one.kind in {"hold", "confirm"} and one.acknowledged:
+        if one.kind == "hold" and not one.refused:
             for seat in one.asked:
-                taken[seat].append((one.ended_s, one.buyer))
-        elif one.kind == "hold" and (one.buyer, one.key) not in answered:
-            for seat in one.asked:
-                unclear[seat].append((one.ended_s, one.buyer))
+                claims[seat].append(one)
     broken, count = [], 0
     for buyer, mine in by_buyer(sale, "hold", "release", "confirm", "leave").items():
         last = mine[-1]
@@ -166,15 +161,14 @@ def _late(sale: Sale) -> Finding:
             continue
         ends_s = seconds(sale, last.said["expires_at"])
         for seat in last.asked:
-            if any(at_s > last.ended_s and who != buyer for at_s, who in unclear[seat]):
-                continue  # who holds it is not known
-            seen = [one.ended_s for one in maps if one.begun_s > ends_s and one.said["map"][place[seat]] != "H"][:1]
-            seen += [max(at_s, ends_s) for at_s, who in taken[seat] if at_s > last.ended_s and who != buyer]
-            until_s = min(seen, default=sale.header["ended_s"])
-            late_s = until_s - ends_s - calm.disturbed_s(ends_s, until_s)
-            count += bool(seen)
-            if late_s > BACK_WITHIN_S:
-                now = "free" if seen else "not free"
-                broken.append(f"{seat}: its hold ended at {ends_s:.2f} s, {now} at {until_s:.2f} s")
-    title = f"Holds that came back more than {BACK_WITHIN_S:g} s after their end"
+            count += 1
+            others = (one.begun_s for one in claims[seat] if one.buyer != buyer and one.ended_s > last.ended_s)
+            claimed_s = min(others, default=float("inf"))
+            for one in maps:
+                late_s = one.begun_s - ends_s
+                stands = one.said["map"][place[seat]] == "H" and one.ended_s < claimed_s
+                if stands and late_s > BACK_WITHIN_S + calm.disturbed_s(ends_s, one.begun_s):
+                    broken.append(f"{seat}: its hold ended at {ends_s:.2f} s, and stood at {one.begun_s:.2f} s")
+                    break
+    title = f"Holds that stood more than {BACK_WITHIN_S:g} s after their end"
     return finding("late", title, "timed", count, broken)
