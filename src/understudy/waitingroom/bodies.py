@@ -15,6 +15,7 @@ MOST_EVENT_BODY_BYTES = 4 * 1024 * 1024
 MOST_SEATS_AT_ONCE = 100
 _MOST_SAID = 20
 _KEY = re.compile(KEY.rstrip("$"))
+_KINDS = ("constrained-", "function-after[")  # pydantic's names for the kinds that seats may be of
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 EventName = Annotated[str, Field(pattern=EVENT_NAME, description="a sale", examples=["concert"])]
@@ -146,8 +147,13 @@ def read(kind: type[Body], body: bytes) -> Body:
 def invalid(error: ValidationError) -> ProblemError:
     """Return the problem for values that are wrong. What was sent is not repeated."""
     told = error.errors(include_url=False, include_context=False, include_input=False)
-    items = [f"{'.'.join(map(str, one['loc'])) or 'body'}: {one['msg']}" for one in told[:_MOST_SAID]]
+    items = [f"{_where(one['loc']) or 'body'}: {one['msg']}" for one in told[:_MOST_SAID]]
     return ProblemError("INVALID", status=400 if told[0]["type"] == "json_invalid" else 422, items=items)
+
+
+def _where(place: tuple[int | str, ...]) -> str:
+    """Return where a wrong value stands, in the words of whoever sent it."""
+    return ".".join(str(one) for one in place if not str(one).startswith(_KINDS))
 
 
 def key_of(header: str) -> str:

@@ -99,7 +99,7 @@ class MessageReply(BaseModel):
     """A ticket that a worker took."""
 
     stream_id: str
-    ticket: str
+    ticket_id: str
     user_id: str
     deliveries: int
 
