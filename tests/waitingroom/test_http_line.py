@@ -91,6 +91,20 @@ def test_of_a_hundred_at_once_with_one_dedupe_key_one_succeeds(served: Served) -
     assert 'waitingroom_enqueue_total{result="duplicate"}' in metrics
 
 
+def test_a_dedupe_key_counts_also_beside_idempotency_keys(served: Served) -> None:
+    event = served.event(rate_per_s=0)
+    body = {"event_id": event, "dedupe_key": "same"}
+    first = served.post("/api/v1/queue/join", body, 201, headers={"Idempotency-Key": "one"})
+    assert served.post("/api/v1/queue/join", body, headers={"Idempotency-Key": "one"}) == first
+    served.refused("DUPLICATE", 409, "POST", "/api/v1/queue/join", json=body, headers={"Idempotency-Key": "two"})
+    served.refused("DUPLICATE", 409, "POST", "/api/v1/queue/join", json=body)
+    both = body | {"dedupe_key": "alike"}
+    again = served.post("/api/v1/queue/join", both, 201, headers={"Idempotency-Key": "alike"})
+    assert served.post("/api/v1/queue/join", both, headers={"Idempotency-Key": "alike"}) == again
+    served.refused("DUPLICATE", 409, "POST", "/api/v1/queue/join", json=both)
+    assert served.administer("GET", f"/{event}")["counts"]["joined"] == 2
+
+
 def test_a_user_joins_once(served: Served) -> None:
     event = served.event(rate_per_s=0)
     served.join(event, "ann")

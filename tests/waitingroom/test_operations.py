@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ import pytest
 from rooms import came_in, code_of, gateways, opened
 from understudy.errors import ServerSaidError, UnreachableError
 from understudy.lab import Lab
+from understudy.valkey.target import Mode
 from understudy.waitingroom import keys
 from understudy.waitingroom.room import SLICE, Room
 from understudy.waitingroom.values import EventSettings, Joined, RefusalError
@@ -373,6 +375,25 @@ def test_what_is_late_is_not_done(play: Callable[..., None]) -> None:
     play(scenario)
 
 
+@pytest.mark.parametrize("ahead_ms", [-60_000, 60_000])
+def test_behind_a_proxy_the_clock_of_a_gateway_may_be_wrong(valkey_standalone: Lab, ahead_ms: int) -> None:
+    """A proxy tells no time: that of the server is learnt from its answers."""
+
+    async def whole() -> None:
+        target = dataclasses.replace(valkey_standalone.target(), mode=Mode.ENTERPRISE)
+        async with gateways(target) as (wrong,):
+            told = wrong.client.now_ms
+            wrong.client.now_ms = lambda key: told(key) + ahead_ms  # type: ignore[method-assign]
+            room = Room(wrong.client, deadline_s=5.0)
+            await opened(room, "sale", ["A"])
+            one = await came_in(room, "sale")
+            held = await room.hold("sale", one.token_id, ["A"])
+            assert 110_000 < held.expires_ms - held.now_ms < 121_000
+            assert abs(room.now_ms("sale") - (await room.event("sale")).now_ms) < 5000
+
+    asyncio.run(whole())
+
+
 def test_a_dead_workers_tickets_go_to_another_and_users_stay_in_order(play: Callable[..., None]) -> None:
     async def scenario(room: Room) -> None:
         await opened(room, "sale", tickets_per_user=3)
@@ -440,6 +461,9 @@ def test_with_full_memory_nobody_joins_and_everything_else_goes_on(valkey_standa
                 await room.join("sale")
             assert (await room.status(line[3].ticket)).position == 2
             assert (await room.release("sale", holder, ["A"])).remaining == 2
+            other = (await room.enter(line[1].ticket)).token_id  # was called before
+            assert (await room.hold("sale", other, ["B"])).remaining == 1
+            assert (await room.confirm("sale", other, ["B"])).remaining == 1
             assert await room.leave(line[3].ticket) == "left"
             assert (await room.tick("sale")).counts.waiting == 1
             assert (await room.act("sale", "pause")).state == "paused"

@@ -15,8 +15,8 @@ OPERATIONS = (
     "create", "seats", "configure", "act", "dequeue", "ack", "cleanup", "purge",
 )  # fmt: skip
 READS = frozenset({"status", "event"})
-# also when memory is full: what makes room, and what an operator does about it
-_FREES = frozenset({"heartbeat", "leave", "release", "tick", "act", "configure", "ack", "cleanup", "purge"})
+# not when memory is full: the line and the events grow no more, and who was called can still enter, hold and buy
+_GROWS = frozenset({"join", "create", "seats"})
 LIBRARIES = f"{_PREFIX}*"
 
 
@@ -66,7 +66,7 @@ class Library:
 def _flags(operation: str) -> str:
     if operation in READS:
         return "{'no-writes'}"
-    return "{'allow-oom'}" if operation in _FREES else "{}"
+    return "{}" if operation in _GROWS else "{'allow-oom'}"
 
 
 @cache

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 
 from understudy.errors import UnreachableError, UsageError
 from understudy.valkey.batched import BatchedClient
+from understudy.valkey.batched.clock import Clock
+from understudy.valkey.target import Mode
 from understudy.valkey.wire import Reply
 from understudy.waitingroom import keys, replies
 from understudy.waitingroom.functions import Functions
@@ -33,6 +35,8 @@ from understudy.waitingroom.values import (
 SLICE = 200  # how much one call may do of work that can grow: it keeps every other event's commands waiting
 _SEATS_A_CALL = 1000
 _CLOCK_TOLD_S = 0.02
+_MOST_CLOCKS = 2000
+_TELL_TIME = frozenset({"event", "tick"})
 
 Observer = Callable[[str, float, str], None]  # operation, seconds, error code ("" where there was none)
 
@@ -59,6 +63,7 @@ class Room:
         self._replicas = replicas
         self._deadline_s = deadline_s
         self._observe = observe
+        self._clocks: dict[str, Clock] = {}  # by event, behind a proxy: of the server that has it
 
     async def join(
         self, event: str, user: str = "", *, idempotency_key: str = "", dedupe_key: str = "", digest: str = ""
@@ -72,8 +77,7 @@ class Room:
         ticket_id = keys.ticket_id(ticket)
         user = user or f"anonymous-{ticket_id}"
         named = [*keys.line(event), f"stream:event:{{{event}}}", keys.user(event, user), keys.ticket(event, ticket_id)]
-        if idempotency_key or dedupe_key:
-            named.append(keys.dedupe(event, idempotency_key or dedupe_key))
+        named += [keys.dedupe(event, key) for key in dict.fromkeys((idempotency_key, dedupe_key)) if key]
         answer = await self._call("join", named, (ticket_id, user, ticket, digest if idempotency_key else ""))
         return replies.joined(event, answer)
 
@@ -229,7 +233,7 @@ class Room:
         named = [*keys.room(event), keys.answer(event, operation, holder, key or secrets.token_urlsafe(9))]
         named += [keys.hold(event, seat) for seat in seats]
         answer = await self._call(operation, named, (holder, _digest(*seats), *seats))
-        return replies.seats(event, seats, operation, answer, self.client.now_ms(named[0]))
+        return replies.seats(event, seats, operation, answer, self._now_ms(named[0]))
 
     async def _call(self, operation: str, named: Sequence[str], arguments: Sequence[str | int]) -> list[Reply]:
         """Return the data of an operation's answer. A writing one is told until when its caller waits."""
@@ -242,7 +246,9 @@ class Room:
                     raise UnreachableError(f"running {operation}", "its time was over when it came", "Try again.")
                 told = self._told(operation, named[0], arguments, left_s)
                 replicas = 0 if operation in READS else self._replicas
+                sent_s = time.monotonic()
                 answer = await self._functions.call(operation, named, told, within_s=left_s, replicas=replicas)
+                self._learn(operation, named[0], sent_s, answer)
                 if answer[0]:
                     code = ""
                     return list(answer[1:])
@@ -250,7 +256,7 @@ class Room:
                 if code != "TOO_LATE":
                     _refuse(operation, code, answer[2:])
                 code = "UNAVAILABLE"
-                await asyncio.sleep(_CLOCK_TOLD_S)  # its clock may not be known yet: after a failover, say
+                await asyncio.sleep(_CLOCK_TOLD_S)  # its clock was not known: after a failover, say
         finally:
             if self._observe:
                 self._observe(operation, time.perf_counter() - began, code)
@@ -258,7 +264,30 @@ class Room:
     def _told(self, operation: str, key: str, arguments: Sequence[str | int], left_s: float) -> Sequence[str | int]:
         if operation in replies.UNTIMED:
             return arguments
-        return (self.client.now_ms(key) + round(left_s * 1000), *arguments)
+        return (self._now_ms(key) + round(left_s * 1000), *arguments)
+
+    def now_ms(self, event: str) -> int:
+        """Return the time on the server that has an event, in milliseconds since 1970, without asking it."""
+        return self._now_ms(keys.line(event)[0])
+
+    def _now_ms(self, key: str) -> int:
+        clock = self._clocks.get(key)
+        return clock.now_ms() if clock else self.client.now_ms(key)
+
+    def _learn(self, operation: str, key: str, sent_s: float, answer: Sequence[Reply]) -> None:
+        """Take the time out of an answer that has it, behind a proxy: no server tells us its time there."""
+        if self.client.mode is not Mode.ENTERPRISE:
+            return
+        if answer[0] and operation in _TELL_TIME:
+            now_ms = answer[3]
+        elif not answer[0] and answer[1] == b"TOO_LATE":
+            now_ms = answer[2]
+        else:
+            return
+        if key not in self._clocks and len(self._clocks) >= _MOST_CLOCKS:
+            del self._clocks[next(iter(self._clocks))]
+        clock = self._clocks.setdefault(key, Clock())
+        clock.measure(sent_s, time.monotonic(), (now_ms // 1000, now_ms % 1000 * 1000))
 
 
 def _refuse(operation: str, code: str, data: Sequence[Reply]) -> NoReturn:

@@ -1,9 +1,9 @@
 -- Take a place at the end of the line (the document's enqueue).
 --
 -- KEYS  1 event:{E}  2 waiting:{E}  3 seen:{E}  4 stream:event:{E}  5 stream:event:{E}:user:U  6 ticket:{E}:ID
---       7 dedupe:{E}:K, where there is a key
+--       7… dedupe:{E}:K of the idempotency key, where there is one, then of the dedupe key, where there is another
 -- ARGV  1 deadline (ms)  2 ticket id  3 user  4 ticket (only to remember it with the answer)
---       5 digest of the request, for an idempotency key; empty: the key is a dedupe key, used once
+--       5 digest of the request, for an idempotency key; empty: the first key is a dedupe key, used once
 -- → {1, stream id, ticket, user, position, place in the user's stream, waiting, rate in thousandths a second[, 'replayed']}
 --   {0, DUPLICATE | IDEMPOTENCY_CONFLICT | NO_EVENT | EVENT_NOT_OPEN | QUEUE_FULL | TOO_LATE}
 local function join(KEYS, ARGV)
@@ -18,14 +18,11 @@ local function join(KEYS, ARGV)
     local rank = redis.call('ZRANK', KEYS[2], id)
     return {1, sid, ARGV[4], user, (rank or -1) + 1, redis.call('XLEN', KEYS[5]), redis.call('ZCARD', KEYS[2]), e[5]}
   end
-  if KEYS[7] then
-    if digest == '' then
-      if kept(KEYS[7], e[6]) then return {0, 'DUPLICATE'} end
-    else
-      local answer = replay(KEYS[7], e[6], digest)
-      if answer then return answer end
-    end
-  end
+  local repeats, once = KEYS[7], KEYS[8]
+  if digest == '' then repeats, once = nil, KEYS[7] end
+  local known = repeats and replay(repeats, e[6], digest)
+  if known then return known end
+  if once and kept(once, e[6]) then return {0, 'DUPLICATE'} end
   if redis.call('XLEN', KEYS[5]) >= tonumber(e[3]) then return {0, 'DUPLICATE'} end
   if e[1] ~= 'open' and e[1] ~= 'paused' then return {0, 'EVENT_NOT_OPEN', e[1]} end
   local waiting = redis.call('ZCARD', KEYS[2]) + 1
@@ -38,7 +35,8 @@ local function join(KEYS, ARGV)
   redis.call('ZADD', KEYS[2], seq, id)
   redis.call('ZADD', KEYS[3], now, id)
   local answer = {sid, ARGV[4], user, waiting, redis.call('XLEN', KEYS[5]), waiting, e[5]}
-  if KEYS[7] then remember(KEYS[7], e[6], digest == '' and '-' or digest, e[4], answer) end
+  if repeats then remember(repeats, e[6], digest, e[4], answer) end
+  if once then remember(once, e[6], '-', e[4], answer) end
   table.insert(answer, 1, 1)
   return answer
 end

@@ -37,12 +37,13 @@ local function now_ms()
 end
 
 -- The answer with which an operation must be refused before it does anything, or nil.
--- The caller has given up at `deadline` (ms by our clock; 0: never): what comes later must not be done.
+-- The caller has given up at `deadline` (ms by our clock; 0: never): what comes later must not be done. It is told our
+-- time, for behind a proxy it knows no other clock than its own.
 -- While a slot moves key by key, some of its keys are here and some are there, and a call with a key that is not here
 -- fails in the middle of a function. Two keys that exist nowhere tell: a server answers for them only if it has all.
 local function refusal(event, deadline, now)
   deadline = tonumber(deadline)
-  if deadline > 0 and now > deadline then return {0, 'TOO_LATE'} end
+  if deadline > 0 and now > deadline then return {0, 'TOO_LATE', now} end
   if type(redis.pcall('EXISTS', event .. ':here', event .. ':there')) ~= 'number' then
     return redis.error_reply('TRYAGAIN the slot is moving')
   end
