@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 from understudy.http.answer import Request
 from understudy.http.buckets import Buckets
-from understudy.waitingroom import keys
 from understudy.waitingroom.keeper import Keeper
 from understudy.waitingroom.metrics import Metrics
 from understudy.waitingroom.paces import Paces
@@ -58,7 +57,7 @@ class Desk:
 
     def now_ms(self, event: str) -> int:
         """Return the time on the server that has an event."""
-        return self.room.client.now_ms(keys.line(event)[0])
+        return self.room.now_ms(event)
 
     def inside(self, request: Request) -> Claims:
         """Return who is inside, by the entry token.
