@@ -78,3 +78,14 @@ def test_too_few_replicas_are_no_success(valkey_standalone: Lab) -> None:
         )  # fmt: skip
         assert (answer.status_code, answer.json()["code"]) == (503, "UNAVAILABLE")
         assert "replicas" in answer.json()["why"]
+
+
+def test_who_says_that_there_is_no_such_ticket_must_have_its_replicas(valkey_standalone: Lab) -> None:
+    with serving(valkey_standalone.target(), deadline_s=DEADLINE_S) as alone:
+        ticket = alone.join(alone.event())["ticket"]
+        unknown = f"{ticket[:-1]}{'A' if ticket[-1] != 'A' else 'B'}"
+        with serving(valkey_standalone.target(), deadline_s=DEADLINE_S, replicas=1) as careful:
+            place = careful.http.get("/api/v1/queue/status", headers={"Authorization": f"Bearer {ticket}"})
+            assert place.json()["position"] == 1
+            careful.refused("UNAVAILABLE", 503, "GET", "/api/v1/queue/status", params={"ticket": unknown})
+        alone.refused("NO_TICKET", 404, "GET", "/api/v1/queue/status", params={"ticket": unknown})

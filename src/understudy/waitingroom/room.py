@@ -239,16 +239,21 @@ class Room:
         """Return the data of an operation's answer. A writing one is told until when its caller waits."""
         began = time.perf_counter()
         code = "UNAVAILABLE"
+        replicas = 0 if operation in READS else self._replicas
         try:
             while True:
                 left_s = self._deadline_s - (time.perf_counter() - began)
                 if left_s <= 0:
                     raise UnreachableError(f"running {operation}", "its time was over when it came", "Try again.")
                 told = self._told(operation, named[0], arguments, left_s)
-                replicas = 0 if operation in READS else self._replicas
                 sent_s = time.monotonic()
                 answer = await self._functions.call(operation, named, told, within_s=left_s, replicas=replicas)
                 self._learn(operation, named[0], sent_s, answer)
+                if replicas < self._replicas and not all(answer):
+                    # "There is no such ticket" may come from a primary that is cut off, and knows nothing of who joined
+                    # at its successor: who says no is asked again, and must have its replicas then.
+                    replicas = self._replicas
+                    continue
                 if answer[0]:
                     code = ""
                     return list(answer[1:])
