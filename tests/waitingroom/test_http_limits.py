@@ -165,6 +165,46 @@ def test_a_head_without_end_is_cut_off(served: Served) -> None:
                 time.sleep(0.001)
 
 
+def test_what_comes_behind_a_body_is_no_header_and_has_an_end(served: Served) -> None:
+    event = served.event(rate_per_s=0)
+    body = f'{{"event_id": "{event}"}}'.encode()
+    head = b"POST %b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" % JOIN.encode()
+    chunks = b"%x\r\n%b\r\n0\r\n" % (len(body), body)
+    for _ in range(2):  # a key in a trailer is no key: each is a join of its own
+        with socket.create_connection(address(served)) as connection:
+            connection.sendall(head + b"Connection: close\r\n\r\n" + chunks + b"Idempotency-Key: same\r\n\r\n")
+            assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 201")
+    with socket.create_connection(address(served)) as connection, contextlib.suppress(OSError):
+        connection.settimeout(10)
+        connection.sendall(head + b"\r\n" + chunks)
+        for _ in range(10):
+            connection.sendall(b"X: y\r\n" * 2000)
+            time.sleep(0.05)
+        assert connection.recv(100) == b""
+    assert served.administer("GET", f"/{event}")["counts"]["joined"] == 2
+
+
+@pytest.mark.parametrize("more", [b"\r\n", b"POST /api/v1/events HTTP/1.1\r\nHost: x\r\nContent-Length: 9999\r\n\r\n{"])
+def test_bytes_of_no_request_keep_no_connection(
+    valkey_standalone_lab: Lab, monkeypatch: pytest.MonkeyPatch, more: bytes
+) -> None:
+    monkeypatch.setattr(many, "REQUEST_WITHIN_S", 0.5)
+    with (
+        serving(valkey_standalone_lab.target()) as served,
+        socket.create_connection(address(served)) as connection,
+        contextlib.suppress(ConnectionError),  # it is closed, that is all
+    ):
+        connection.settimeout(0.5)
+        began = time.monotonic()
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n" + more)
+        while time.monotonic() < began + 20:
+            connection.sendall(b"\r\n")
+            with contextlib.suppress(TimeoutError):
+                if not connection.recv(10_000):
+                    return
+        pytest.fail("it is open still")
+
+
 def test_one_connection_too_many_closes_those_that_wait_longest(valkey_standalone_lab: Lab) -> None:
     with serving(valkey_standalone_lab.target(), connections=20) as small:
         silent = [socket.create_connection(address(small), 5) for _ in range(60)]

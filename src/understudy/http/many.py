@@ -90,6 +90,7 @@ class Guarded(HttpToolsProtocol):
         self.began_s = time.monotonic()  # its request, or the connection where none has come
         self._in_head = True
         self._head_bytes = 0
+        self._strays = False  # bytes came that belong to no request that is answered
         self._extensions: dict[str, Any] = {}
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -108,9 +109,10 @@ class Guarded(HttpToolsProtocol):
         """Read on, unless the head has no end."""
         super().data_received(data)
         if self._in_head:
-            self._head_bytes += len(data)
-            if self._head_bytes > MOST_HEAD_BYTES:
-                self.transport.abort()
+            self._count_head(len(data))
+        elif self.waits and not self._strays:  # empty lines, or a body that nobody reads: they end uvicorn's own timer
+            self._strays = True
+            self.began_s = time.monotonic()
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -119,6 +121,19 @@ class Guarded(HttpToolsProtocol):
         self.began_s = time.monotonic()
         self._in_head = True
         self._head_bytes = 0
+        self._strays = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; what comes behind a body is none, and has no say in the request."""
+        if self._in_head:
+            super().on_header(name, value)
+        else:
+            self._count_head(len(name) + len(value))
+
+    def _count_head(self, more: int) -> None:
+        self._head_bytes += more
+        if self._head_bytes > MOST_HEAD_BYTES:
+            self.transport.abort()
 
     def on_headers_complete(self) -> None:
         """Begin to answer."""
@@ -134,7 +149,7 @@ class Guarded(HttpToolsProtocol):
         """Return whether a request is coming, and has been for too long."""
         if now_s - self.began_s <= REQUEST_WITHIN_S:
             return False
-        return self._in_head or (not self.waits and self.cycle.more_body)
+        return self._in_head or self._strays or (not self.waits and self.cycle.more_body)
 
 
 def guarded(most: int) -> type[Guarded]:
