@@ -86,7 +86,7 @@ def test_two_hundred_buyers_of_pairs_buy_fifty_seats_at_most(play: Callable[...,
                 bought.extend(pair)
                 return
 
-        plans = [[chance.sample(seats, 2) for _ in range(6)] for _ in people]
+        plans = [[chance.sample(seats, 2) for _ in range(20)] for _ in people]
         plans = [[sorted(pair) for pair in plan] for plan in plans]
         await asyncio.gather(
             *(buy(rooms[n % 4], one.token_id, plan) for n, (one, plan) in enumerate(zip(people, plans, strict=True)))
