@@ -16,6 +16,7 @@ from understudy.waitingroom.push import Hub
 from understudy.waitingroom.refusals import ProblemError
 from understudy.waitingroom.room import Room
 from understudy.waitingroom.seatmaps import SeatMaps
+from understudy.waitingroom.together import Together
 from understudy.waitingroom.tokens import Claims, Signer
 from understudy.waitingroom.values import TICKET
 
@@ -53,6 +54,8 @@ class Desk:
         self.hub = Hub(room, self.paces, self.pulse, self.metrics.streams.set, most=options.most_streams)
         self.buckets = Buckets(options.rate_per_address, options.burst_per_address)
         self.seat_maps = SeatMaps(room)
+        self.polls = Together(room.places)
+        self.heartbeats = Together(room.heartbeats)
         self._secret = options.secret.encode() if options.secret else b""
 
     def now_ms(self, event: str) -> int:

@@ -68,7 +68,7 @@ async def join(desk: Desk, request: Request) -> Answer:
 async def status(desk: Desk, request: Request) -> Answer:
     """Say where a ticket stands."""
     ticket = ticket_of(request, request.query("ticket"))
-    stands = await desk.room.status(ticket)
+    stands = await desk.polls.place(ticket)
     desk.paces.saw_place(stands)
     desk.pulse.note(ticket, stands)
     return Answer(200, orjson.dumps(shapes.place(stands, desk.paces.estimate(stands))))
@@ -79,13 +79,13 @@ async def updates(desk: Desk, request: Request) -> Answering:
     ticket = ticket_of(request, request.query("ticket"))
     if desk.hub.count >= desk.hub.most:
         raise ProblemError("TOO_MANY_REQUESTS", why=f"{desk.hub.most} streams run, and no more may")
-    return Listener(desk.hub, ticket, await desk.room.status(ticket))
+    return Listener(desk.hub, ticket, await desk.polls.place(ticket))
 
 
 async def heartbeat(desk: Desk, request: Request) -> Answer:
     """Note that somebody is still there."""
     ticket = ticket_of(request, _in_body(request))
-    stands = await desk.room.heartbeat(ticket)
+    stands = await desk.heartbeats.place(ticket)
     desk.paces.saw_place(stands)
     return Answer(200, orjson.dumps(shapes.place(stands, desk.paces.estimate(stands))))
 
