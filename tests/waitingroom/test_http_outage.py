@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import pytest
 
 from support import eventually
 from understudy.lab import Lab
+from understudy.valkey.target import Mode
 from waitingroom.conftest import Served, bearer, serving
 from waitingroom.test_http_updates import listening
 
@@ -69,6 +71,31 @@ def test_a_gateway_starts_before_its_server(valkey_standalone: Lab) -> None:
             served.join(served.event())
     finally:
         lab.heal()
+
+
+def test_an_outage_of_one_event_is_said_once_and_so_is_its_end(
+    valkey_standalone: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Other events, and the list of them, may be on servers that answer."""
+    lab, ill = valkey_standalone, "event:{ill}"
+    with serving(lab.target(), deadline_s=DEADLINE_S) as served, caplog.at_level("WARNING", "understudy"):
+        served.event()
+        lab.call(lab.nodes[0].name, "SADD", "waitingroom:events", "ill")
+        lab.call(lab.nodes[0].name, "SET", ill, "no event")
+        eventually(lambda: "nobody is called to ill" in caplog.text)
+        time.sleep(4)
+        assert caplog.text.count("nobody is called") == 1 and "answers again" not in caplog.text
+        lab.call(lab.nodes[0].name, "DEL", ill)
+        eventually(lambda: "answers again" in caplog.text)
+        lab.call(lab.nodes[0].name, "SREM", "waitingroom:events", "ill")
+
+
+def test_the_log_says_why_the_server_refuses_us(valkey_standalone: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    wrong = dataclasses.replace(valkey_standalone.target(), password="nonsense", mode=Mode.AUTO)
+    with serving(wrong, deadline_s=DEADLINE_S) as served, caplog.at_level("WARNING", "understudy"):
+        eventually(lambda: "nobody is called" in caplog.text)
+        assert "AUTH" in caplog.text
+        assert served.http.get("/readyz").status_code == 503
 
 
 def test_too_few_replicas_are_no_success(valkey_standalone: Lab) -> None:

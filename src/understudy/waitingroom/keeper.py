@@ -30,7 +30,7 @@ class Keeper:
         self._paces = paces
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
-        self._away = False
+        self._away: set[str] = set()  # events that cannot be looked after now; "" is the list of them
 
     async def forever(self) -> None:
         """Keep going until cancelled."""
@@ -43,9 +43,9 @@ class Keeper:
                         looked_s = time.monotonic()
                     for event in (await self._room.events())[:_MOST_EVENTS]:
                         self.keep(event)
-                    self._is_back()
+                    self._is_back("")
                 except Exception as error:  # noqa: BLE001 - it must survive whatever happens
-                    self._is_away(error)
+                    self._is_away("", error)
                 await asyncio.sleep(_LIST_EVERY_S)
         finally:
             for one in self._loops.values():
@@ -72,15 +72,16 @@ class Keeper:
                 pause_s = QUIET_S
                 try:
                     stands = await self._room.tick(event)
-                    self._is_back()
+                    self._is_back(event)
                     self.heard(stands)
                     pause_s = BUSY_S if _is_busy(stands) else QUIET_S
                 except RefusalError as error:
                     if error.code == "NO_EVENT":
+                        self._is_back(event)
                         return
-                    self._is_away(error)
+                    self._is_away(event, error)
                 except Exception as error:  # noqa: BLE001 - it must survive whatever happens
-                    self._is_away(error)
+                    self._is_away(event, error)
                 wake.clear()
                 try:
                     await asyncio.wait_for(wake.wait(), pause_s)
@@ -92,16 +93,19 @@ class Keeper:
             self._paces.forget(event)
             del self._loops[event], self._wakes[event]
 
-    def _is_away(self, error: Exception) -> None:
+    def _is_away(self, event: str, error: Exception) -> None:
         if not self._away:
-            self._away = True
             bug = "" if isinstance(error, UnderstudyError) else f"a bug: {type(error).__name__}: "
-            log.warning("nobody is called as long as this lasts: %s%s", bug, error)
+            whom = f" to {event}" if event else ""
+            log.warning("nobody is called%s as long as this lasts: %s%s", whom, bug, error)
+        self._away.add(event)
 
-    def _is_back(self) -> None:
-        if self._away:
-            self._away = False
-            log.warning("the server answers again; people are called")
+    def _is_back(self, event: str) -> None:
+        """Note that an event is looked after, or is gone. It is said once all are: they may be on several servers."""
+        if event in self._away:
+            self._away.remove(event)
+            if not self._away:
+                log.warning("the server answers again; people are called")
 
 
 def _is_busy(stands: Event) -> bool:

@@ -133,6 +133,8 @@ class BatchedClient:
         replies: dict[Address, Reply] = {}
         why = "no primary is known yet"
         while self._loop.time() < deadline_s:
+            if refusal := routing.watch.refusal:
+                why = refusal.why
             nodes = {node.address: node for node in routing.primaries}
             left = [node for address, node in nodes.items() if address not in replies]
             if nodes and not left:
@@ -143,7 +145,7 @@ class BatchedClient:
                     calls[node.address] = Call(pack(command), self._loop.create_future(), deadline_s)
                     node.connection.send(calls[node.address])
                 else:
-                    why = f"{node.address} is not connected"
+                    why = node.trouble.why if node.trouble else f"{node.address} is not connected"
             for address, call in calls.items():
                 reply = await call.future
                 if isinstance(reply, Lost):
