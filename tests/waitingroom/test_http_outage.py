@@ -10,6 +10,7 @@ import pytest
 from support import eventually
 from understudy.lab import Lab
 from understudy.valkey.target import Mode
+from understudy.waitingroom import keeper
 from waitingroom.conftest import Served, bearer, serving
 from waitingroom.test_http_updates import listening
 
@@ -88,6 +89,18 @@ def test_an_outage_of_one_event_is_said_once_and_so_is_its_end(
         lab.call(lab.nodes[0].name, "DEL", ill)
         eventually(lambda: "answers again" in caplog.text)
         lab.call(lab.nodes[0].name, "SREM", "waitingroom:events", "ill")
+
+
+def test_more_events_than_a_gateway_looks_after_are_told(
+    valkey_standalone: Lab, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "_MOST_EVENTS", 2)
+    with serving(valkey_standalone.target()) as served, caplog.at_level("WARNING", "understudy"):
+        for _ in range(3):
+            served.event()
+        eventually(lambda: "there are 3 events, and a gateway looks after 2" in caplog.text)
+        time.sleep(3.5)
+        assert caplog.text.count("looks after") == 1
 
 
 def test_the_log_says_why_the_server_refuses_us(valkey_standalone: Lab, caplog: pytest.LogCaptureFixture) -> None:

@@ -16,9 +16,10 @@ log = logging.getLogger("understudy.waitingroom")
 
 BUSY_S = 0.1
 QUIET_S = 1.0
+ASLEEP_S = 5.0  # below BREAK_MS of `lua/shared.lua`, after which nobody counts as having looked
 _LIST_EVERY_S = 3.0
 _CODE_EVERY_S = 3600.0
-_MOST_EVENTS = 1000
+_MOST_EVENTS = 5000
 
 
 class Keeper:
@@ -31,6 +32,7 @@ class Keeper:
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
         self._away: set[str] = set()  # events that cannot be looked after now; "" is the list of them
+        self._too_many = False
 
     async def forever(self) -> None:
         """Keep going until cancelled."""
@@ -41,8 +43,10 @@ class Keeper:
                     if time.monotonic() - looked_s > _CODE_EVERY_S:
                         await self._room.forget_unused_code()
                         looked_s = time.monotonic()
-                    for event in (await self._room.events())[:_MOST_EVENTS]:
-                        self.keep(event)
+                    events = await self._room.events()
+                    for event in events:
+                        self.keep(event, wake=False)
+                    self._count(len(events))
                     self._is_back("")
                 except Exception as error:  # noqa: BLE001 - it must survive whatever happens
                     self._is_away("", error)
@@ -52,10 +56,11 @@ class Keeper:
                 one.cancel()
             await asyncio.gather(*self._loops.values(), return_exceptions=True)
 
-    def keep(self, event: str) -> None:
+    def keep(self, event: str, *, wake: bool = True) -> None:
         """Keep this event going from now on; where that is done already, look at it at once."""
         if event in self._loops:
-            self._wakes[event].set()
+            if wake:
+                self._wakes[event].set()
         elif len(self._loops) < _MOST_EVENTS:
             self._wakes[event] = asyncio.Event()
             self._loops[event] = asyncio.create_task(self._keep(event))
@@ -74,7 +79,7 @@ class Keeper:
                     stands = await self._room.tick(event)
                     self._is_back(event)
                     self.heard(stands)
-                    pause_s = BUSY_S if _is_busy(stands) else QUIET_S
+                    pause_s = _pause_s(stands)
                 except RefusalError as error:
                     if error.code == "NO_EVENT":
                         self._is_back(event)
@@ -93,6 +98,14 @@ class Keeper:
             self._paces.forget(event)
             del self._loops[event], self._wakes[event]
 
+    def _count(self, events: int) -> None:
+        if events > _MOST_EVENTS and not self._too_many:
+            log.warning(
+                "there are %d events, and a gateway looks after %d: in others nobody is called. Delete what is over",
+                events, _MOST_EVENTS,
+            )  # fmt: skip
+        self._too_many = events > _MOST_EVENTS
+
     def _is_away(self, event: str, error: Exception) -> None:
         if not self._away:
             bug = "" if isinstance(error, UnderstudyError) else f"a bug: {type(error).__name__}: "
@@ -108,7 +121,9 @@ class Keeper:
                 log.warning("the server answers again; people are called")
 
 
-def _is_busy(stands: Event) -> bool:
-    """Return whether somebody may have to be called, or something may expire, within a second."""
+def _pause_s(stands: Event) -> float:
+    """Return how soon somebody may have to be called, or something may expire."""
     counts = stands.counts
-    return bool((stands.state == "open" and counts.waiting) or counts.admitted or counts.inside or counts.held)
+    if (stands.state == "open" and counts.waiting) or counts.admitted or counts.inside or counts.held:
+        return BUSY_S
+    return QUIET_S if stands.state in ("open", "paused") or counts.waiting else ASLEEP_S
