@@ -103,6 +103,17 @@ def test_more_events_than_a_gateway_looks_after_are_told(
         assert caplog.text.count("looks after") == 1
 
 
+def test_a_server_that_drops_keys_is_told_of(valkey_standalone: Lab, caplog: pytest.LogCaptureFixture) -> None:
+    lab, node = valkey_standalone, valkey_standalone.nodes[0].name
+    lab.call(node, "CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "allkeys-lru")
+    try:
+        with serving(lab.target()), caplog.at_level("WARNING", "understudy"):
+            eventually(lambda: "maxmemory-policy allkeys-lru" in caplog.text)
+            assert str(lab.target().seeds[0]) in caplog.text
+    finally:
+        lab.call(node, "CONFIG", "SET", "maxmemory", "0", "maxmemory-policy", "noeviction")
+
+
 def test_the_log_says_why_the_server_refuses_us(valkey_standalone: Lab, caplog: pytest.LogCaptureFixture) -> None:
     wrong = dataclasses.replace(valkey_standalone.target(), password="nonsense", mode=Mode.AUTO)
     with serving(wrong, deadline_s=DEADLINE_S) as served, caplog.at_level("WARNING", "understudy"):
@@ -122,7 +133,7 @@ def test_too_few_replicas_are_no_success(valkey_standalone: Lab) -> None:
 
 def test_who_says_that_there_is_no_such_ticket_must_have_its_replicas(valkey_standalone: Lab) -> None:
     with serving(valkey_standalone.target(), deadline_s=DEADLINE_S) as alone:
-        ticket = alone.join(alone.event())["ticket"]
+        ticket = alone.join(alone.event(rate_per_s=0))["ticket"]
         unknown = f"{ticket[:-1]}{'A' if ticket[-1] != 'A' else 'B'}"
         with serving(valkey_standalone.target(), deadline_s=DEADLINE_S, replicas=1) as careful:
             place = careful.http.get("/api/v1/queue/status", headers={"Authorization": f"Bearer {ticket}"})

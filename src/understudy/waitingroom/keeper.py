@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 
 from understudy.errors import UnderstudyError
 from understudy.waitingroom.metrics import Metrics
@@ -40,13 +41,14 @@ class Keeper:
         try:
             while True:
                 try:
-                    if time.monotonic() - looked_s > _CODE_EVERY_S:
-                        await self._room.forget_unused_code()
-                        looked_s = time.monotonic()
                     events = await self._room.events()
                     for event in events:
                         self.keep(event, wake=False)
                     self._count(len(events))
+                    if time.monotonic() - looked_s > _CODE_EVERY_S:  # behind it: one shard that is down fails this
+                        await self._room.forget_unused_code()
+                        self._warn_of_eviction(await self._room.evicting())
+                        looked_s = time.monotonic()
                     self._is_back("")
                 except Exception as error:  # noqa: BLE001 - it must survive whatever happens
                     self._is_away("", error)
@@ -97,6 +99,13 @@ class Keeper:
             self._metrics.forget(event)
             self._paces.forget(event)
             del self._loops[event], self._wakes[event]
+
+    def _warn_of_eviction(self, policies: Mapping[str, str]) -> None:
+        for server, policy in policies.items():
+            log.warning(
+                "%s drops keys when its memory is full (maxmemory-policy %s): tickets and seats vanish. "
+                "Set it to noeviction", server, policy,
+            )  # fmt: skip
 
     def _count(self, events: int) -> None:
         if events > _MOST_EVENTS and not self._too_many:

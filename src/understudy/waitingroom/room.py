@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 from understudy.errors import UnreachableError, UsageError
 from understudy.valkey.batched import BatchedClient
 from understudy.valkey.batched.clock import Clock
+from understudy.valkey.discovery import parse_info
 from understudy.valkey.target import Mode
-from understudy.valkey.wire import Reply
+from understudy.valkey.wire import Reply, ReplyError
 from understudy.waitingroom import keys, replies
 from understudy.waitingroom.functions import Functions
 from understudy.waitingroom.library import READS, Library, library
@@ -221,6 +222,19 @@ class Room:
     async def forget_unused_code(self) -> list[str]:
         """Note that this version of the code is in use; delete versions unused for a day, and return them."""
         return await self._functions.forget_unused(self._deadline_s)
+
+    async def evicting(self) -> dict[str, str]:
+        """Return the primaries that drop keys when their memory is full, and by which policy, where they tell."""
+        told = await self.client.on_primaries(("INFO", "memory"), within_s=self._deadline_s)
+        found = {
+            str(address): parse_info(reply) for address, reply in told.items() if not isinstance(reply, ReplyError)
+        }
+        policies = {
+            address: facts.get("maxmemory_policy", "")
+            for address, facts in found.items()
+            if facts.get("maxmemory") != "0"
+        }
+        return {address: policy for address, policy in policies.items() if policy not in ("", "noeviction")}
 
     async def _places(self, operation: str, event: str, tickets: Sequence[str]) -> list[Place | None]:
         ids = [keys.ticket_id(ticket) for ticket in tickets]
