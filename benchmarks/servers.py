@@ -100,6 +100,12 @@ def on_our_h11(app: Any, listening: socket.socket) -> None:
     on_uvicorn(app, Deadlined, "asyncio", listening)
 
 
+def on_our_httptools(app: Any, listening: socket.socket) -> None:
+    from understudy.http.many import guarded  # noqa: PLC0415
+
+    on_uvicorn(app, guarded(1000), "uvloop", listening)
+
+
 def on_granian(app: Any, interface: str, listening: socket.socket) -> None:
     from granian.constants import Interfaces  # noqa: PLC0415
     from granian.server.embed import Server  # noqa: PLC0415
@@ -151,6 +157,7 @@ SERVERS: dict[str, Callable[[socket.socket], None]] = {
     "granian RSGI": lambda one: on_granian(Rsgi(), "rsgi", one),
     "granian, raw ASGI": lambda one: on_granian(raw_app, "asgi", one),
     "granian, Starlette": lambda one: on_granian(starlette_app(), "asgi", one),
+    "uvicorn httptools + uvloop, raw ASGI, guarded and one write": lambda one: on_our_httptools(raw_app, one),
     "uvicorn httptools + uvloop, raw ASGI": lambda one: on_uvicorn(raw_app, "httptools", "uvloop", one),
     "uvicorn httptools + uvloop, Starlette": lambda one: on_uvicorn(starlette_app(), "httptools", "uvloop", one),
     "uvicorn httptools + uvloop, FastAPI": lambda one: on_uvicorn(fastapi_app(), "httptools", "uvloop", one),
