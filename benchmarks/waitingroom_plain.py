@@ -20,7 +20,7 @@ from understudy.waitingroom.library import library
 from understudy.waitingroom.tokens import Signer, passing_key
 from understudy.waitingroom.values import EVENT_NAME, KEY, USER_NAME, Entered, event_of
 
-SCRIPTS = {name: library().script(name) for name in ("join", "status", "enter")}
+SCRIPTS = {name: library().script(name, flagged=False) for name in ("join", "status", "enter")}
 URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:7001").split(",")[0]
 signer = Signer(passing_key())
 client: Any = (RedisCluster if os.environ.get("REDIS_MODE") == "oss-cluster" else Redis).from_url(URL)

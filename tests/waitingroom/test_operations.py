@@ -449,9 +449,10 @@ def test_cleanup_goes_through_a_long_line_in_slices(play: Callable[..., None]) -
     play(scenario)
 
 
-def test_with_full_memory_nobody_joins_and_everything_else_goes_on(valkey_standalone: Lab) -> None:
+@pytest.mark.parametrize("mode", [Mode.STANDALONE, Mode.ENTERPRISE], ids=["as functions", "as scripts"])
+def test_with_full_memory_nobody_joins_and_everything_else_goes_on(valkey_standalone: Lab, mode: Mode) -> None:
     async def whole() -> None:
-        async with gateways(valkey_standalone.target()) as (room,):
+        async with gateways(valkey_standalone.target().with_mode(mode)) as (room,):
             await opened(room, "sale", ["A", "B"], rate_per_s=0.001, burst=2)
             line = [await room.join("sale") for _ in range(4)]
             holder = (await room.enter(line[0].ticket)).token_id

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from understudy.errors import NotAuthorisedError, ServerSaidError
 from understudy.valkey.batched import BatchedClient
@@ -25,6 +25,7 @@ class Functions:
         self._client = client
         self._library = library
         self._refused = False
+        self._unflagged = False
 
     @property
     def scripts(self) -> bool:
@@ -43,7 +44,26 @@ class Functions:
             UnreachableError: no answer in time; what was done is not known.
             ServerSaidError: the code does not run there.
         """
-        ends_s = time.monotonic() + within_s
+        if not self.scripts:  # as nearly always: nothing more than must be done for each request
+            words = ("FCALL", self._library.functions[operation], len(its_keys), *its_keys, *arguments)
+            try:
+                return await self._client.execute(words, its_keys[0], within_s=within_s, acknowledged_by=replicas)
+            except (NotAuthorisedError, ServerSaidError) as error:
+                said = error
+        else:
+            said = None
+        return await self._call_again(said, operation, its_keys, arguments, time.monotonic() + within_s, replicas)
+
+    async def _call_again(
+        self,
+        said: NotAuthorisedError | ServerSaidError | None,
+        operation: str,
+        its_keys: Sequence[str],
+        arguments: Sequence[str | int],
+        ends_s: float,
+        replicas: int,
+    ) -> Reply:
+        """Call an operation whose function is not there, by what the server said; or whose script may not be."""
 
         async def run(command: str, code: str) -> Reply:
             words = (command, code, len(its_keys), *its_keys, *arguments)
@@ -51,27 +71,38 @@ class Functions:
             return await self._client.execute(words, its_keys[0], within_s=left_s, acknowledged_by=replicas)
 
         for _ in range(_TRIES):
-            if self.scripts:
+            if said is None or self.scripts:
                 break
-            try:
-                return await run("FCALL", self._library.function(operation))
-            except NotAuthorisedError as error:
-                if "NOPERM" not in error.why or "fcall" not in error.why.lower():
-                    raise
+            if isinstance(said, NotAuthorisedError):
+                if "NOPERM" not in said.why or "fcall" not in said.why.lower():
+                    raise said
                 self._refused = True
-            except ServerSaidError as error:
-                if _says(error.why, _NO_FUNCTIONS):
-                    self._refused = True
-                elif "Function not found" not in error.why:
-                    raise
-                else:
-                    await self._load(its_keys[0], ends_s - time.monotonic())
+            elif _says(said.why, _NO_FUNCTIONS):
+                self._refused = True
+            elif "Function not found" not in said.why:
+                raise said
+            else:
+                await self._load(its_keys[0], ends_s - time.monotonic())
+                try:
+                    return await run("FCALL", self._library.functions[operation])
+                except (NotAuthorisedError, ServerSaidError) as error:
+                    said = error
+        return await self._run_script(operation, run)
+
+    async def _run_script(self, operation: str, run: Callable[[str, str], Awaitable[Reply]]) -> Reply:
+        flagged = not self._unflagged
         try:
-            return await run("EVALSHA", self._library.digest(operation))
+            return await run("EVALSHA", self._library.digest(operation, flagged))
         except ServerSaidError as error:
             if not error.why.startswith("NOSCRIPT"):
                 raise
-        return await run("EVAL", self._library.script(operation))
+        try:
+            return await run("EVAL", self._library.script(operation, flagged))
+        except ServerSaidError as error:
+            if not flagged or "compiling script" not in error.why:
+                raise
+        self._unflagged = True  # an older server takes the line with the flags for Lua
+        return await run("EVAL", self._library.script(operation, False))
 
     async def _load(self, key: str, within_s: float) -> None:
         """Load the functions on the owner of a key: one shard that is down is no affair of the others.

@@ -34,39 +34,38 @@ class Library:
     def __init__(self, code: Mapping[str, str]) -> None:
         self._bodies = {name: code[name] for name in OPERATIONS}
         self._shared = code["shared"]
-        text = self._shared + "".join(self._bodies.values())
+        text = self._shared + "".join(self._bodies[name] + _flags(name) for name in OPERATIONS)
         self.version = hashlib.sha256(text.encode()).hexdigest()[:8]
         self.name = _PREFIX + self.version
-
-    def function(self, operation: str) -> str:
-        """Return the name that FCALL takes."""
-        return f"waitingroom_{self.version}_{operation}"
+        self.functions = {name: f"waitingroom_{self.version}_{name}" for name in OPERATIONS}  # what FCALL takes
 
     @property
     def source(self) -> str:
         """Return what FUNCTION LOAD takes."""
         registered = "\n".join(
-            f"redis.register_function{{function_name='{self.function(name)}', callback={name}, flags={_flags(name)}}}"
-            for name in OPERATIONS
-        )
+            f"redis.register_function{{function_name='{function}', callback={name}, flags={{'{_flags(name)}'}}}}"
+            for name, function in self.functions.items()
+        ).replace("{''}", "{}")
         return f"#!lua name={self.name}\n{self._shared}\n{''.join(self._bodies.values())}\n{registered}\n"
 
     @cache  # noqa: B019 - a process has one
-    def script(self, operation: str) -> str:
-        """Return what EVAL takes."""
+    def script(self, operation: str, flagged: bool) -> str:
+        """Return what EVAL takes; servers before 7.0 read no flags."""
+        flags = f"#!lua flags={_flags(operation)}\n" if flagged and _flags(operation) else ""
         needed = self._bodies["status"] if operation == "heartbeat" else ""
-        return f"{self._shared}\n{needed}{self._bodies[operation]}\nreturn {operation}(KEYS, ARGV)\n"
+        return f"{flags}{self._shared}\n{needed}{self._bodies[operation]}\nreturn {operation}(KEYS, ARGV)\n"
 
     @cache  # noqa: B019
-    def digest(self, operation: str) -> str:
+    def digest(self, operation: str, flagged: bool) -> str:
         """Return what EVALSHA takes."""
-        return hashlib.sha1(self.script(operation).encode()).hexdigest()  # noqa: S324 - the server's own name for it
+        script = self.script(operation, flagged)
+        return hashlib.sha1(script.encode()).hexdigest()  # noqa: S324 - the server's own name for it
 
 
 def _flags(operation: str) -> str:
     if operation in READS:
-        return "{'no-writes'}"
-    return "{}" if operation in _GROWS else "{'allow-oom'}"
+        return "no-writes"
+    return "" if operation in _GROWS else "allow-oom"
 
 
 @cache
