@@ -110,6 +110,14 @@ def test_tickets_are_removed_by_age(served: Served) -> None:
     assert served.administer("POST", f"/{event}/cleanup", json={"older_than_s": 3600}) == {"cleaned": 0}
     assert served.administer("POST", f"/{event}/cleanup", json={"older_than_s": 0})["cleaned"] >= 1
     assert served.get("/api/v1/queue/status", headers=bearer(ticket))["state"] == "aged"
+    counts = served.administer("GET", f"/{event}")["counts"]
+    assert (counts["aged"], counts["ended"], counts["waiting"]) == (1, 0, 0)
+
+
+def test_sessions_that_are_over_are_counted(served: Served) -> None:
+    event = served.event(rate_per_s=1000, session_ttl_s=0.2)
+    served.inside(event)
+    eventually(lambda: served.administer("GET", f"/{event}")["counts"]["ended"] == 1, 3)
 
 
 def test_what_is_under_the_path_of_an_event_and_is_nothing_is_told_so(served: Served) -> None:

@@ -64,6 +64,11 @@ def test_every_route_and_every_code_is_documented(described: Served) -> None:
     assert "text/event-stream" in written["paths"][STREAM]["get"]["responses"]["200"]["content"]
 
 
+def test_leaving_is_refused_for_few_reasons(described: Served) -> None:
+    told = str(described.get("/openapi.json")["paths"]["/api/v1/queue/leave"]["post"]["responses"])
+    assert "`NO_TICKET`" in told and "`NO_EVENT`" not in told and "`TICKET_GONE`" not in told
+
+
 def test_examples_are_answered(described: Served) -> None:
     for one in ROUTES:
         if one.example and one.access == "secret" and "{" not in one.path:

@@ -56,7 +56,8 @@ def event(name: str, answer: Sequence[Reply]) -> Event:
     flat, counts, now_ms = answer
     fields = {key.decode(): value.decode() for key, value in zip(flat[::2], flat[1::2], strict=True)}
     waiting, admitted, inside, held, remaining, stream_length, pending = counts
-    ever = {one: int(fields[one]) for one in ("sold", "called", "entered", "left", "expired", "abandoned")}
+    since = ("sold", "called", "entered", "left", "expired", "abandoned", "aged", "ended")
+    ever = {one: int(fields[one]) for one in since}
     return Event(
         name, fields["state"], _settings(fields),
         Counts(

@@ -24,7 +24,8 @@ IDEMPOTENCY_KEY = Parameter(
     "Idempotency-Key", "header", KEY, "the same request with the same key is done once, and answered the same"
 )
 _TICKET = Parameter("ticket", "query", TICKET.pattern, "the ticket, where the Authorization header does not give it")
-_TICKET_CODES = ("UNAUTHORISED", "NO_TICKET", "NO_EVENT", "TOO_MANY_REQUESTS", "UNAVAILABLE")
+_LEAVE_CODES = ("UNAUTHORISED", "NO_TICKET", "TOO_MANY_REQUESTS", "UNAVAILABLE")
+_TICKET_CODES = ("NO_EVENT", *_LEAVE_CODES)
 
 
 async def join(desk: Desk, request: Request) -> Answer:
@@ -153,6 +154,6 @@ ROUTES = (
     ),
     Route(
         "POST", "/api/v1/queue/leave", leave, "Go away; holds are released",
-        {200: shapes.LeaveReply}, "ticket", ("INVALID", "TICKET_GONE", "TOO_LARGE", *_TICKET_CODES), Ticket,
+        {200: shapes.LeaveReply}, "ticket", ("INVALID", "TOO_LARGE", *_LEAVE_CODES), Ticket,
     ),
 )  # fmt: skip

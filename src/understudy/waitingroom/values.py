@@ -77,6 +77,8 @@ class Counts:
     left: int
     expired: int
     abandoned: int
+    aged: int
+    ended: int
     stream_length: int
     pending: int  # taken by a worker, not acknowledged
 
