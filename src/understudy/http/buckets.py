@@ -45,13 +45,19 @@ def address_of(scope: Scope, proxies: int) -> str:
 
     What stands further left was written by strangers. An IPv6 address counts by its /64: what one subscriber has.
     """
+    address = client_of(scope, proxies)
+    return _network(address) if ":" in address else address
+
+
+def client_of(scope: Scope, proxies: int) -> str:
+    """Return the same, with the whole of an IPv6 address."""
     address: str = (scope.get("client") or ("",))[0]
     if proxies:
         said = b",".join(value for name, value in scope["headers"] if name == b"x-forwarded-for")
         hops = [hop.strip() for hop in said.decode("latin-1").split(",") if hop.strip()]
         if hops:
             address = hops[-min(proxies, len(hops))]
-    return _network(address) if ":" in address else address[:64]
+    return address[:64]
 
 
 def _network(address: str) -> str:

@@ -13,9 +13,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from understudy.errors import UnderstudyError, UnreachableError
 from understudy.http.answer import HungUpError, Request, TooLargeError, read_body
-from understudy.http.buckets import address_of
-from understudy.valkey.batched import UnacknowledgedError
+from understudy.http.buckets import address_of, client_of
 from understudy.waitingroom.desk import Desk
+from understudy.waitingroom.health import in_words
 from understudy.waitingroom.refusals import MEANINGS, ProblemError, refuse
 from understudy.waitingroom.route import Answering, Route
 from understudy.waitingroom.routes import ROUTES, Table
@@ -103,7 +103,7 @@ class Gateway:
         metrics.requests.add(path, method, str(status))
         metrics.request_times.add(path, seconds)
         if self.desk.options.access_log:
-            client = (scope.get("client") or ("-",))[0]
+            client = _printable(client_of(scope, self.desk.options.proxies) or "-")
             log.info("%s %s %d %.0f ms", client, _doing(scope), status, seconds * 1000)
 
     def _problem(self, error: UnderstudyError) -> ProblemError:
@@ -118,8 +118,8 @@ class Gateway:
         if not isinstance(error, UnreachableError) and time.monotonic() - self._said_s > _SAY_EVERY_S:
             self._said_s = time.monotonic()
             log.error("answered with 503: %s", error)
-        few = isinstance(error, UnacknowledgedError)
-        return ProblemError("UNAVAILABLE", why="too few replicas acknowledged it in time" if few else "")
+        self.desk.health.refused(error)
+        return ProblemError("UNAVAILABLE", why=in_words(error))
 
     def _origin(self, scope: Scope) -> bytes:
         if scope["path"].startswith("/api/v1/events"):
@@ -170,5 +170,8 @@ def _with_origin(send: Send, origin: bytes) -> Send:
 
 def _doing(scope: Scope) -> str:
     """Return what was asked, without the query: tickets stand there."""
-    text = f"{scope['method']} {scope['path']}"[:200]
+    return _printable(f"{scope['method']} {scope['path']}"[:200])
+
+
+def _printable(text: str) -> str:
     return text if text.isprintable() else "".join(letter if letter.isprintable() else "?" for letter in text)

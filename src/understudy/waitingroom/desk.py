@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from understudy.http.answer import Request
 from understudy.http.buckets import Buckets
+from understudy.waitingroom.health import Health
 from understudy.waitingroom.keeper import Keeper
 from understudy.waitingroom.metrics import Metrics
 from understudy.waitingroom.paces import Paces
@@ -50,7 +51,8 @@ class Desk:
         self.metrics = metrics
         self.paces = Paces()
         self.pulse = Pulse(room)
-        self.keeper = Keeper(room, self.metrics, self.paces)
+        self.health = Health()
+        self.keeper = Keeper(room, self.metrics, self.paces, self.health)
         self.hub = Hub(room, self.paces, self.pulse, self.metrics.streams.set, most=options.most_streams)
         self.buckets = Buckets(options.rate_per_address, options.burst_per_address)
         self.seat_maps = SeatMaps(room)

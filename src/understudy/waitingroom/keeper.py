@@ -8,6 +8,9 @@ import time
 from collections.abc import Mapping
 
 from understudy.errors import UnderstudyError
+from understudy.valkey.batched import UnacknowledgedError
+from understudy.waitingroom.check import FewReplicasError
+from understudy.waitingroom.health import Health, in_words, refuses_writes
 from understudy.waitingroom.metrics import Metrics
 from understudy.waitingroom.paces import Paces
 from understudy.waitingroom.room import Room
@@ -19,6 +22,7 @@ BUSY_S = 0.1
 QUIET_S = 1.0
 ASLEEP_S = 5.0  # below BREAK_MS of `lua/shared.lua`, after which nobody counts as having looked
 _LIST_EVERY_S = 3.0
+_AGAIN_AFTER_S = 1.0
 _CODE_EVERY_S = 3600.0
 _MOST_EVENTS = 5000
 
@@ -26,13 +30,15 @@ _MOST_EVENTS = 5000
 class Keeper:
     """A loop for each event, and one that looks for new ones. Several gateways may do so: a tick is safe to repeat."""
 
-    def __init__(self, room: Room, metrics: Metrics, paces: Paces) -> None:
+    def __init__(self, room: Room, metrics: Metrics, paces: Paces, health: Health) -> None:
         self._room = room
         self._metrics = metrics
         self._paces = paces
+        self._health = health
         self._loops: dict[str, asyncio.Task[None]] = {}
         self._wakes: dict[str, asyncio.Event] = {}
-        self._away: set[str] = set()  # events that cannot be looked after now; "" is the list of them
+        self._away: set[str] = set()  # events that cannot be looked after now; "" is all of them
+        self._reason = ""  # that was told last of all of them
         self._too_many = False
 
     async def forever(self) -> None:
@@ -40,7 +46,12 @@ class Keeper:
         looked_s = -_CODE_EVERY_S
         try:
             while True:
+                problem: Exception | None = None
                 try:
+                    problem = await self._room.check()
+                    self._health.found(problem)
+                    if problem:
+                        self._is_away("", problem)
                     events = await self._room.events()
                     for event in events:
                         self.keep(event, wake=False)
@@ -49,10 +60,13 @@ class Keeper:
                         await self._room.forget_unused_code()
                         self._warn_of_eviction(await self._room.evicting())
                         looked_s = time.monotonic()
-                    self._is_back("")
+                    if not problem:
+                        self._is_back("")
                 except Exception as error:  # noqa: BLE001 - it must survive whatever happens
-                    self._is_away("", error)
-                await asyncio.sleep(_LIST_EVERY_S)
+                    problem = problem or error
+                    self._health.found(problem)
+                    self._is_away("", problem)
+                await asyncio.sleep(_AGAIN_AFTER_S if problem else _LIST_EVERY_S)
         finally:
             for one in self._loops.values():
                 one.cancel()
@@ -116,18 +130,39 @@ class Keeper:
         self._too_many = events > _MOST_EVENTS
 
     def _is_away(self, event: str, error: Exception) -> None:
-        if not self._away:
+        self._health.refused(error)
+        if not self._away or (not event and self._is_news(error)):
             bug = "" if isinstance(error, UnderstudyError) else f"a bug: {type(error).__name__}: "
-            whom = f" to {event}" if event else ""
-            log.warning("nobody is called%s as long as this lasts: %s%s", whom, bug, error)
+            what = f"nobody is called to {event}" if event else _what_stops(error)
+            log.warning("%s as long as this lasts: %s%s", what, bug, error)
+        if not event:
+            self._reason = _reason(error)
         self._away.add(event)
+
+    def _is_news(self, error: Exception) -> bool:
+        """Return whether this is not what was told of all events, nor what passes and was told of one of them."""
+        if self._reason:
+            return _reason(error) != self._reason
+        return not (isinstance(error, UnderstudyError) and error.retryable)
 
     def _is_back(self, event: str) -> None:
         """Note that an event is looked after, or is gone. It is said once all are: they may be on several servers."""
         if event in self._away:
             self._away.remove(event)
             if not self._away:
+                self._reason = ""
                 log.warning("the server answers again; people are called")
+
+
+def _reason(error: Exception) -> str:
+    """Return what makes an error another one: not its numbers, which come and go, but for those of replicas."""
+    return str(error) if isinstance(error, FewReplicasError) else in_words(error)
+
+
+def _what_stops(error: Exception) -> str:
+    if isinstance(error, UnacknowledgedError):
+        return "what is written is answered with 503, and nobody is called,"
+    return "nobody can join" if refuses_writes(error) else "nobody is called"
 
 
 def _pause_s(stands: Event) -> float:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 
 EVENTS = "waitingroom:events"  # set: the names of all events
+CHECKED = "waitingroom:check:"  # and a number: never there; a write to it tells whether the server takes any
 LIBRARIES = "waitingroom:libraries"  # zset: name of a function library -> ms when a gateway last used it
 
 

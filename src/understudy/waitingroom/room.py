@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from understudy.errors import UnreachableError, UsageError
+from understudy.errors import UnderstudyError, UnreachableError, UsageError
 from understudy.valkey.batched import BatchedClient
 from understudy.valkey.batched.clock import Clock
 from understudy.valkey.discovery import parse_info
 from understudy.valkey.target import Mode
 from understudy.valkey.wire import Reply, ReplyError
-from understudy.waitingroom import keys, replies
+from understudy.waitingroom import check, keys, replies
 from understudy.waitingroom.functions import Functions
 from understudy.waitingroom.library import READS, Library, library
 from understudy.waitingroom.values import (
@@ -218,6 +218,10 @@ class Room:
         """A worker is done with tickets; return with how many of these, that were still its own."""
         (count,) = await self._call("ack", keys.room(event), (consumer, *stream_ids))
         return int(count)
+
+    async def check(self) -> UnderstudyError | None:
+        """Return why some primary takes no writes, with the replicas that an answer needs; None where all do."""
+        return await check.why_refused(self.client, replicas=self._replicas, within_s=self._deadline_s)
 
     async def forget_unused_code(self) -> list[str]:
         """Note that this version of the code is in use; delete versions unused for a day, and return them."""

@@ -19,7 +19,9 @@ async def healthz(_desk: Desk, _request: Request) -> Answer:
 
 
 async def readyz(desk: Desk, _request: Request) -> Answer:
-    """Say whether the servers can be reached."""
+    """Say whether the servers do what is asked of them."""
+    if why := desk.health.why:
+        raise ProblemError("UNAVAILABLE", why=why)
     if not desk.room.client.reachable:
         raise ProblemError("UNAVAILABLE", why="the servers do not answer, or not all of them")
     return as_json({"status": "ready", "why": ""})

@@ -15,6 +15,7 @@ from understudy.valkey.target import Address, Mode, Target
 from understudy.valkey.wire import Command, Reply, ReplyError, error_for, pack
 
 _AGAIN_AFTER_S = 0.05
+_KEYS_TRIED = 2000
 _HINT = "Is every shard served? `understudy status` and CLUSTER INFO tell."
 
 
@@ -157,6 +158,20 @@ class BatchedClient:
             if not set(nodes) <= set(replies) or not nodes:
                 await asyncio.sleep(_AGAIN_AFTER_S)
         raise UnreachableError(f"running {command[0]!s} on every primary of {self._target}", why, _HINT)
+
+    def keys_on_primaries(self, prefix: str) -> list[str]:
+        """Return keys that begin so, one on each primary that owns more than a few slots; one where none is known."""
+        routing = self._started()
+        left, found = set(routing.primaries), []
+        for number in range(_KEYS_TRIED):
+            if not left:
+                break
+            key = f"{prefix}{number}"
+            owner = routing.by_slot[key_slot(key.encode())]
+            if owner in left:
+                left.remove(owner)
+                found.append(key)
+        return found or [f"{prefix}0"]
 
     def now_ms(self, key: str) -> int:
         """Return the time on the server that owns a key, in milliseconds since the epoch, without asking it.
