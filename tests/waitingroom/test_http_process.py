@@ -137,8 +137,10 @@ def test_the_log_has_the_line_of_a_join_and_no_ticket(valkey_standalone: Lab) ->
 @pytest.mark.parametrize(
     ("words", "env", "code", "why"),
     [
-        (["--secret-file", "short"], {}, 2, "16 or more"),
-        (["--secret-file", "missing"], {}, 10, "No such file"),
+        (["--secret-file", "short"], {}, 2, "the secret must have 16 or more"),
+        (["--secret-file", "missing"], {}, 10, "reading the secret from missing: No such file"),
+        (["--secret-file", "missing"], {}, 10, "openssl rand -hex 16 > missing"),
+        (["--replicas", "1"], {"REDIS_MODE": "enterprise"}, 2, "does not pass WAIT on"),
         (["--signing-key", "open.pem"], {}, 14, "others than its owner"),
         (["--allow-origin", "shop"], {}, 2, "no origin"),
         (["--port", "99999"], {}, 2, "less than or equal"),
@@ -155,6 +157,16 @@ def test_what_cannot_be_served_is_refused_at_the_start(
     process = started("waitingroom", "--port", "0", *words, env={"REDIS_NODES": "127.0.0.1:1", **env})
     said = process.communicate(timeout=20)[1]
     assert process.returncode == code and why in said
+
+
+def test_the_start_says_where_the_pages_are_and_how_to_administer(valkey_standalone: Lab) -> None:
+    for secret in ("", SECRET):
+        with running(valkey_standalone, WAITINGROOM_SECRET=secret) as (process, url, _):
+            assert process.stderr
+            assert f"{url}/wait/EVENT" in process.stderr.readline()
+            if not secret:
+                told = process.stderr.readline()
+                assert "Administration is off" in told and "WAITINGROOM_SECRET=$(" in told
 
 
 def test_a_port_that_is_taken_is_refused(valkey_standalone: Lab) -> None:

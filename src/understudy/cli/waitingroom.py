@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from understudy.waitingroom.tokens import Signer
 
 _HOW_PORT = "Choose another with --port or WAITINGROOM_PORT; 0 takes any that is free."
-_HOW_SECRET = "Set WAITINGROOM_SECRET or --secret-file; without one nobody may administer."  # noqa: S105
+_HOW_SECRET = "Administration is off. Start it with WAITINGROOM_SECRET=$(openssl rand -hex 16) or --secret-file FILE."  # noqa: S105
 _LEAST_DEADLINE_S, _MOST_DEADLINE_S = 0.05, 60.0
 
 
@@ -70,23 +70,35 @@ def command(
         ) from error
 
     settings = settings_from(waitingroom_port=port, waitingroom_signing_key=signing_key, waitingroom_replicas=replicas)
-    secret = guard.read_token(secret_file) if secret_file else None
+    secret = guard.read_token(secret_file, "secret") if secret_file else None
     if secret is None and settings.waitingroom_secret:
         secret = settings.waitingroom_secret.get_secret_value()
     if secret is not None:
-        guard.check_token(secret, host, _HOW_SECRET)
+        guard.check_token(secret, host, _HOW_SECRET, "secret")
     connections = many.raise_file_limit()
     options = Options(
         secret, rate_per_address, behind_proxy, frozenset(map(_origin, allow_origin or ())), access_log,
         most_streams=connections * 9 // 10,
     )  # fmt: skip
-    target, signer = target_of(settings), _signer(settings)
+    target = target_of(settings)
+    _refuse_proxy(target, settings.waitingroom_replicas)
+    signer = _signer(settings)
     with bound(host, settings.waitingroom_port, _HOW_PORT) as listening:
         serve.log_to_stderr()
         print(_told(settings, target, serve.url_of(listening), options.secret is not None), file=sys.stderr)
         serve_until_ended(
             target, listening, signer, options,
             replicas=settings.waitingroom_replicas, deadline_s=deadline, connections=connections,
+        )  # fmt: skip
+
+
+def _refuse_proxy(target: Target, replicas: int) -> None:
+    from understudy.valkey.target import Mode
+
+    if replicas and target.mode is Mode.ENTERPRISE:
+        raise UsageError(
+            f"having {replicas} replica{'s' if replicas > 1 else ''} acknowledge each write",
+            "a proxy (REDIS_MODE=enterprise) does not pass WAIT on", "Start it with --replicas 0.",
         )  # fmt: skip
 
 
@@ -105,8 +117,9 @@ def _signer(settings: Settings) -> Signer:
 def _told(settings: Settings, target: Target, url: str, administered: bool) -> str:
     replicas = settings.waitingroom_replicas
     kept = f"answers wait for {replicas} replica{'s' if replicas > 1 else ''}" if replicas else "replicas follow later"
-    nobody = "" if administered else f" No administration: {_HOW_SECRET}"
-    return f"Waiting room on {target}; {kept}. Listening on {url} Ctrl-C ends it.{nobody}"
+    pages = f"The operator's page is {url} and the page that people wait on {url}wait/EVENT"
+    lines = [f"Waiting room on {target}; {kept}. Listening on {url} Ctrl-C ends it.", pages]
+    return "\n".join(lines if administered else [*lines, _HOW_SECRET])
 
 
 def _origin(given: str) -> str:

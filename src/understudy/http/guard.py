@@ -34,7 +34,7 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def read_token(path: Path) -> str:
+def read_token(path: Path, what: str = "token") -> str:
     """Return the first line of a file.
 
     Raises:
@@ -44,10 +44,11 @@ def read_token(path: Path) -> str:
         return path.read_text().partition("\n")[0].strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise UnreachableError(f"reading the token from {path}", why or str(error)) from error
+        hint = f"Make one: (umask 077; openssl rand -hex 16 > {path})"
+        raise UnreachableError(f"reading the {what} from {path}", why or str(error), hint) from error
 
 
-def check_token(token: str | None, host: str, how: str) -> None:
+def check_token(token: str | None, host: str, how: str, what: str = "token") -> None:
     """Refuse to listen for others without a token that cannot be guessed; `how` says how to give one.
 
     Raises:
@@ -56,11 +57,11 @@ def check_token(token: str | None, host: str, how: str) -> None:
     doing = f"listening on {host}"
     if token is None:
         if not is_loopback(host):
-            raise UsageError(doing, "others can reach that, and there is no token", how)
+            raise UsageError(doing, f"others can reach that, and there is no {what}", how)
         return
     if len(token) < LEAST_TOKEN_LENGTH or not token.isascii() or not token.isprintable() or " " in token:
         raise UsageError(
-            doing, f"the token must have {LEAST_TOKEN_LENGTH} or more printable ASCII characters, without spaces",
+            doing, f"the {what} must have {LEAST_TOKEN_LENGTH} or more printable ASCII characters, without spaces",
             "Make one: python3 -c 'import secrets; print(secrets.token_urlsafe())'",
         )  # fmt: skip
 
