@@ -194,7 +194,7 @@ class Effect:
 def interrupted(after_s: float) -> Iterator[None]:
     """Let a signal come in between, as Ctrl-C does; what takes less long is not interrupted."""
 
-    armed = True
+    armed = False
 
     def raise_it(*_: object) -> None:
         if armed:
@@ -206,6 +206,7 @@ def interrupted(after_s: float) -> Iterator[None]:
         timer.start()
         with contextlib.suppress(InBetweenError):
             try:
+                armed = True  # not before: starting the timer may take as long as it waits
                 yield
             finally:
                 armed = False

@@ -24,16 +24,16 @@ def test_a_client_that_comes_back_passes(layout: str, good: int, request: pytest
     with serving(running.target()) as probe:
         worked = 0
         killed = False
-        for line in probe.lines("/redis/failover-recovery", duration=8, interval=0.25):
+        for line in probe.lines("/redis/failover-recovery", duration=12, interval=0.25):
             if line["type"] == "observation" and line["client"] == "long-lived":
                 worked += line["ok"]
                 if worked == good and not killed:
                     killed = True
                     running.kill(victim)
         assert line["type"] == "verdict"
-        assert line["word"] == "passed", line
+        assert line["word"] == "passed", line["reasons"]
         assert not line["stuck"]
-        assert 0.5 < line["outage_s"] < 8
+        assert 0.5 < line["outage_s"] < 12
         assert line["long_lived"]["works"] and line["fresh"]["works"]
         assert line["errors"]
         assert "understudy_probe_errors_total" in probe.http.get("/metrics").text
