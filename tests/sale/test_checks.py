@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -276,7 +277,13 @@ def test_a_record_that_was_kept_is_judged_the_same_and_half_a_file_is_none(tmp_p
     page = report_page(report)
     assert "S1 to buyers 0, 2" in page
     assert "kill node-1" in page
-    path.write_bytes(path.read_bytes()[:-40])
+    kept = path.read_bytes()
+    flipped = (kept[:at] + bytes([kept[at] ^ 0xFF]) + kept[at + 1 :] for at in range(10, len(kept), 7))
+    for damaged in (kept[:-40], b"", b"{}", *flipped):
+        path.write_bytes(damaged)
+        with pytest.raises(IntegrityError):
+            record.read(path)
+    path.write_bytes(gzip.compress(b'["sale",{}]\n["end"]\n'))
     with pytest.raises(IntegrityError):
         record.read(path)
     with pytest.raises(NotFoundError):

@@ -7,6 +7,7 @@ The file is gzip of JSON lines, each an array whose first word says what it is: 
 from __future__ import annotations
 
 import gzip
+import zlib
 from dataclasses import asdict, astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from understudy.drill.history import Event
 from understudy.errors import IntegrityError, NotFoundError, UnreachableError
 
 OPERATOR = -1
+_NEEDED = {
+    "zero_ms", "ended_s", "seats", "settings", "rates", "replicas", "layout", "faults", "loses", "notes",
+    "buyers", "unfinished", "troubles", "lag_s", "servers", "when", "allowed",
+}  # fmt: skip
 CHANGES = frozenset({"join", "enter", "leave", "hold", "release", "confirm"})
 """What changes something, and is nothing unless it is acknowledged. `status`, `seats` and `event` only look."""
 
@@ -126,7 +131,7 @@ def read(path: Path) -> Sale:
     try:
         with gzip.open(path, "rb") as file:
             rows = [orjson.loads(line) for line in file]
-        if not rows or rows[0][0] != "sale" or rows[-1] != ["end"]:
+        if not rows or rows[0][0] != "sale" or rows[-1] != ["end"] or _NEEDED - rows[0][1].keys():
             raise IntegrityError(doing, "it is not a whole record of a sale")
         sale = Sale(rows[0][1])
         for word, *cells in rows[1:-1]:
@@ -138,8 +143,8 @@ def read(path: Path) -> Sale:
                 sale.remains = Remains(**cells[0])
     except FileNotFoundError:
         raise NotFoundError(doing, "there is no such file") from None
-    except (OSError, EOFError, ValueError, TypeError) as error:
-        raise IntegrityError(doing, str(error)) from error
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, KeyError, IndexError) as error:
+        raise IntegrityError(doing, f"it is damaged, or no sale's record ({error})") from error
     return sale
 
 

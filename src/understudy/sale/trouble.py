@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -75,7 +74,7 @@ class Trouble:
         name = f"gateway {number + 1}"
         self._tell("fault", name, f"kill -9 of {name}")
         self._gateways.kill(number)
-        time.sleep(min(2.0, self._plan.hold_fault_s))
+        self.over.wait(min(2.0, self._plan.hold_fault_s))
         self._gateways.start(number)
         self._tell("undone", name, f"{name} answers again")
 
