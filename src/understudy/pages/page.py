@@ -37,8 +37,8 @@ def _environment(folder: Path) -> Environment:
 def render(template: Path, **values: Any) -> str:
     """Return the page that a template makes of these values; everything but markup of ours is escaped.
 
-    Beside its own folder the template finds `base.html` and `parts.html` of this one. A value that it names and
-    nobody gave is an error, not a gap in the page.
+    Beside its own folder the template finds `base.html`, `parts.html` and `dom.js` of this one. A value that it names
+    and nobody gave is an error, not a gap in the page.
     """
     return _environment(template.parent).get_template(template.name).render(**values)
 

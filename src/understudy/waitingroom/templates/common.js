@@ -1,24 +1,8 @@
-const byId = (id) => document.getElementById(id);
 const pause = (ms) => new Promise((resume) => setTimeout(resume, ms));
 /* Where the gateway is, also when a proxy gives it a folder of its own. */
 const ROOT = location.pathname.replace(/(wait\/[^/]*\/?)?$/, "");
 const API = `${ROOT}api/v1/`;
 const ANSWER_WITHIN_MS = 8000;
-
-function put(parent, name, text, ...classes) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  made.classList.add(...classes.filter(Boolean));
-  parent.append(made);
-  return made;
-}
-
-function draw(parent, name, attributes) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  parent.append(made);
-  return made;
-}
 
 /* Written only when it changes: a screen reader should not repeat it. */
 function say(element, text) {
