@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 import threading
 import time
@@ -26,6 +27,9 @@ class Progress(Protocol):
     def say(self, text: str) -> None:
         """Tell something that is not a number."""
 
+    def beside(self) -> Progress:
+        """Return one more of the same, for work that goes on at the same time and has its own stages."""
+
 
 class Silent:
     """Tells nothing: for code that calls us, and for `--json`."""
@@ -41,6 +45,10 @@ class Silent:
 
     def say(self, text: str) -> None:
         """Ignore it."""
+
+    def beside(self) -> Progress:
+        """Tell nothing of that either."""
+        return self
 
 
 def _so_far(done: int, rate: float, unit: str) -> str:
@@ -88,6 +96,10 @@ class Lines:
         """Print it."""
         print(text, file=self._out, flush=True)
 
+    def beside(self) -> Progress:
+        """Print lines of its own."""
+        return Lines(self._out)
+
 
 class Bar:
     """A bar with rate and remaining time."""
@@ -119,13 +131,20 @@ class Bar:
     def end(self) -> None:
         """Take it away."""
         if self._task is not None:
-            self._progress.stop()
             self._progress.remove_task(self._task)
             self._task = None
+            if not self._progress.tasks:
+                self._progress.stop()
 
     def say(self, text: str) -> None:
         """Print above the bar."""
         self._progress.console.print(text, markup=False, highlight=False)
+
+    def beside(self) -> Progress:
+        """Show a bar below this one."""
+        other = copy.copy(self)
+        other._lock, other._task = threading.Lock(), None
+        return other
 
 
 def for_terminal(quiet: bool = False) -> Progress:

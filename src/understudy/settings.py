@@ -15,10 +15,10 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from understudy.errors import UsageError
 
@@ -27,6 +27,7 @@ DEFAULT_FILE = "understudy.toml"
 # the two ways to say where the server is: whoever gives one of them, closer by, means another server altogether
 _WHERE = {"url", "nodes"}
 _WHERE_NAMES = {"REDIS_URL", "REDIS_NODES"}
+Names = Annotated[tuple[str, ...], NoDecode]  # with commas between in the environment, a list in the file
 
 
 class Settings(BaseSettings):
@@ -56,6 +57,54 @@ class Settings(BaseSettings):
     backup_chunk_keys: int = Field(100_000, validation_alias="BACKUP_CHUNK_KEYS", ge=1, le=10_000_000)
     backup_max_rate: float = Field(0.0, validation_alias="BACKUP_MAX_RATE", ge=0)
 
+    backup_name: str | None = Field(None, validation_alias="BACKUP_NAME")
+    backup_components: Names = Field((), validation_alias="BACKUP_COMPONENTS")
+    backup_optional: Names = Field((), validation_alias="BACKUP_OPTIONAL")
+    backup_recipients: Names = Field((), validation_alias="BACKUP_RECIPIENTS")
+    backup_passphrase: SecretStr | None = Field(None, validation_alias="BACKUP_PASSPHRASE")
+    backup_identity: Path | None = Field(None, validation_alias="BACKUP_IDENTITY")
+    backup_offsite: Names = Field((), validation_alias="BACKUP_OFFSITE")
+    backup_daily_retention: int = Field(
+        7, validation_alias=AliasChoices("BACKUP_DAILY_RETENTION", "DAILY_RETENTION", "RETENTION_DAYS"), ge=1
+    )
+    backup_weekly_retention: int = Field(
+        30, validation_alias=AliasChoices("BACKUP_WEEKLY_RETENTION", "WEEKLY_RETENTION"), ge=1
+    )
+    backup_monthly_retention: int = Field(
+        365, validation_alias=AliasChoices("BACKUP_MONTHLY_RETENTION", "MONTHLY_RETENTION"), ge=1
+    )
+    backup_safety_retention: int = Field(7, validation_alias="BACKUP_SAFETY_RETENTION", ge=1)
+    backup_daily_keep: int = Field(0, validation_alias="BACKUP_DAILY_KEEP", ge=0)
+    backup_weekly_keep: int = Field(0, validation_alias="BACKUP_WEEKLY_KEEP", ge=0)
+    backup_monthly_keep: int = Field(0, validation_alias="BACKUP_MONTHLY_KEEP", ge=0)
+    backup_notify: Annotated[tuple[SecretStr, ...], NoDecode] = Field((), validation_alias="BACKUP_NOTIFY")
+    backup_notify_email: str | None = Field(None, validation_alias="BACKUP_NOTIFY_EMAIL")
+    backup_notify_webhook: SecretStr | None = Field(None, validation_alias="BACKUP_NOTIFY_WEBHOOK")
+    backup_notify_success: bool = Field(False, validation_alias="BACKUP_NOTIFY_SUCCESS")
+    backup_metrics_file: Path | None = Field(None, validation_alias="BACKUP_METRICS_FILE")
+    backup_log_dir: Path | None = Field(None, validation_alias="BACKUP_LOG_DIR")
+
+    postgres_url: SecretStr | None = Field(None, validation_alias=AliasChoices("POSTGRES_URL", "DATABASE_URL"))
+    postgres_password: SecretStr | None = Field(None, validation_alias="POSTGRES_PASSWORD")
+    postgres_databases: Names = Field((), validation_alias="POSTGRES_DATABASES")
+    postgres_format: Literal["custom", "directory"] = Field("custom", validation_alias="POSTGRES_FORMAT")
+    postgres_jobs: int = Field(2, validation_alias="POSTGRES_JOBS", ge=1, le=64)
+    postgres_bin: Path | None = Field(None, validation_alias="POSTGRES_BIN")
+
+    qdrant_url: str | None = Field(None, validation_alias="QDRANT_URL")
+    qdrant_api_key: SecretStr | None = Field(None, validation_alias="QDRANT_API_KEY")
+    qdrant_collections: Names = Field((), validation_alias="QDRANT_COLLECTIONS")
+
+    schedule_daily: str = Field("0 2 * * *", validation_alias="SCHEDULE_DAILY")
+    schedule_weekly: str = Field("0 3 * * 0", validation_alias="SCHEDULE_WEEKLY")
+    schedule_monthly: str = Field("0 4 1 * *", validation_alias="SCHEDULE_MONTHLY")
+
+    rehearse_qdrant_url: str | None = Field(None, validation_alias="REHEARSE_QDRANT_URL")
+    rehearse_qdrant_api_key: SecretStr | None = Field(None, validation_alias="REHEARSE_QDRANT_API_KEY")
+    rehearse_postgres_url: SecretStr | None = Field(None, validation_alias="REHEARSE_POSTGRES_URL")
+    rehearse_max_age_days: int = Field(35, validation_alias="REHEARSE_MAX_AGE_DAYS", ge=1)
+    rehearse_checks: tuple[dict[str, Any], ...] = Field((), validation_alias="REHEARSE_CHECKS")
+
     probe_profile: str | None = Field(None, validation_alias="PROFILE")
     probe_port: int = Field(3000, validation_alias="PORT", ge=0, le=65535)
     probe_health_check_interval: int = Field(30_000, validation_alias="HEALTH_CHECK_INTERVAL", ge=100, le=86_400_000)
@@ -67,6 +116,14 @@ class Settings(BaseSettings):
     waitingroom_replicas: int = Field(0, validation_alias="WAITINGROOM_REPLICAS", ge=0, le=10)
 
     drill_client: dict[str, dict[str, Any]] = Field({}, validation_alias="DRILL_CLIENT")
+
+    @field_validator(
+        "backup_components", "backup_optional", "backup_recipients", "backup_offsite", "backup_notify",
+        "postgres_databases", "qdrant_collections", mode="before",
+    )  # fmt: skip
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
 
     @field_validator("redis_nodes", mode="before")
     @classmethod

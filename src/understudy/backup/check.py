@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from understudy.backup.record import decode, read_blocks
+from understudy.backup.components import kind
 from understudy.backup.set import METADATA, SUMS, BackupSet, FileEntry, sums
 from understudy.errors import IntegrityError
 from understudy.progress import Progress, stage
@@ -72,24 +72,12 @@ def _walk(directory: Path) -> Iterator[str]:
 
 
 def check(backup: BackupSet, progress: Progress) -> int:
-    """Check sums, then read every record; return the number of keys.
+    """Check sums, then have each component read its files; return the number of keys.
 
     Raises:
         IntegrityError: something is damaged, or a part holds another number of keys than recorded.
     """
     check_sums(backup, progress)
-    total = 0
-    with stage(progress, "Reading records", backup.metadata.keys, "keys"):
-        for entry in backup.parts():
-            keys = 0
-            with (backup.directory / entry.path).open("rb") as file:
-                for block in read_blocks(file, entry.path):
-                    found = len(decode(block, entry.path).keys)
-                    keys += found
-                    progress.advance(found)
-            if keys != entry.keys:
-                raise IntegrityError(
-                    f"checking {entry.path}", f"it holds {keys} keys, and the metadata says {entry.keys}"
-                )
-            total += keys
-    return total
+    for name in backup.metadata.components:
+        kind(name).read_through(backup, progress)
+    return backup.metadata.keys

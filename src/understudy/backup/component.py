@@ -34,6 +34,7 @@ class RestoreReport:
     functions: int = 0
     functions_kept: int = 0
     failures: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)  # what a component other than redis counts: databases, rows
 
     def fail(self, what: str) -> None:
         """Count and, while there is room, name a failure."""
@@ -50,29 +51,60 @@ class RestoreReport:
 
 @dataclass(frozen=True)
 class RestoreOptions:
-    """How to restore: replace keys that exist, keep streams' consumer groups, or only say what would happen."""
+    """How to restore: replace keys that exist, keep streams' consumer groups, or only say what would happen.
+
+    `tables` and `into_database` are the postgres component's: only these tables, and another database than the set's.
+    """
 
     overwrite: bool = False
     recreate_stream_groups: bool = True
     dry_run: bool = False
+    tables: tuple[str, ...] = ()
+    into_database: str | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a store holds against what a set recorded: counts in words, and one line for everything that differs."""
+
+    counted: str
+    differences: tuple[str, ...] = ()
 
 
 class Component(Protocol):
-    """The port. Every component has a file in `components/` and passes the one conformance suite."""
+    """The port. Every component has a file in `components/` and passes the one conformance suite.
+
+    `name` is also its folder inside a set (redis, the eldest, has `keys/` and `functions/`). `title` is how people
+    write it. Long work tells `progress`; what that raises ends the work, and nothing of it stays running.
+    """
 
     name: str
+    title: str
 
     def connect(self) -> None:
         """Make sure that the store answers. Raises `UnreachableError` or `NotAuthorisedError`."""
 
+    def close(self) -> None:
+        """Give the connections back; harmless when there are none."""
+
     def take(self, work: Path, into: Path, progress: Progress) -> Taken:
-        """Read the store: parts into `work`, other files below `into`."""
+        """Read the store: parts into `work`, other files below `into` (the set's own directory)."""
+
+    def sources(self, backup: BackupSet) -> list[str]:
+        """Return the set's files or directories that a restore reads, as a person would name them."""
 
     def check_target(self, backup: BackupSet, options: RestoreOptions) -> None:
-        """Raise, before anything is written, what makes a restore impossible: versions, databases, rights."""
+        """Raise, before anything is written, what makes a restore impossible: versions, room, databases, rights."""
 
-    def existing(self) -> int | None:
-        """Return how many things stand in the store now, or None where it cannot say."""
+    def overwrites(self, backup: BackupSet, options: RestoreOptions) -> list[str]:
+        """Return one line for each thing in the store that the restore would replace; none: nothing is lost."""
 
     def restore(self, backup: BackupSet, options: RestoreOptions, progress: Progress) -> RestoreReport:
         """Write the set's content back."""
+
+    def compare(self, backup: BackupSet, progress: Progress) -> Comparison:
+        """Compare the store with what the set holds and recorded."""
+
+    @staticmethod
+    def read_through(backup: BackupSet, progress: Progress) -> None:
+        """Read every one of its files without a server. Raises `IntegrityError` where one cannot be read."""

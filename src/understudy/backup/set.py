@@ -26,6 +26,7 @@ SUMS = "SHA256SUMS"
 MOST_METADATA_BYTES = 64 << 20
 MOST_NAME = 64  # with a part's path behind it, it has to fit into the hundred bytes of a tar header
 _MOST_KEYS = 1 << 50
+_LATER_FIELDS: dict[str, type[Any]] = {"tier": str, "span_s": float, "missing": dict, "encryption": dict}
 _ID = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)-(?P<profile>[A-Za-z0-9._]+)"
     r"-(?P<time>\d{8}T\d{6}Z)-(?P<random>[0-9a-f]{4,16})"
@@ -70,6 +71,12 @@ class SetId:
         raise NotFoundError(f"looking for {text[:200]!r}", "that is no set's name", "`understudy list` shows the sets.")
 
     @property
+    def name(self) -> str:
+        """Return the first part; `safety` is what was taken before a restore overwrote something."""
+        match = _ID.fullmatch(self.text)
+        return match["name"] if match else ""
+
+    @property
     def profile(self) -> str:
         """Return the profile that the set was made under."""
         match = _ID.fullmatch(self.text)
@@ -91,7 +98,11 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Metadata:
-    """What `metadata.json` says. `components` maps a component's name to what it recorded."""
+    """What `metadata.json` says. `components` maps a component's name to what it recorded.
+
+    `tier` is the schedule's (None: taken by hand), `span_s` the seconds from the first component's begin to the last
+    one's end, `missing` names optional components that failed, and why; `encryption` says how files are encrypted.
+    """
 
     id: SetId
     profile: str
@@ -99,6 +110,10 @@ class Metadata:
     tool: str
     components: Mapping[str, Mapping[str, Any]]
     files: tuple[FileEntry, ...] = field(default=())
+    tier: str | None = None
+    span_s: float | None = None
+    missing: Mapping[str, str] = field(default_factory=dict)
+    encryption: Mapping[str, Any] | None = None
 
     def encode(self) -> bytes:
         """Return the bytes of `metadata.json`; the last field is the checksum of all others."""
@@ -115,6 +130,9 @@ class Metadata:
                 {name: value for name, value in vars(entry).items() if value is not None} for entry in self.files
             ],
         }
+        for name in _LATER_FIELDS:
+            if value := getattr(self, name):
+                document[name] = value
         document["checksum"] = _checksum(document)
         return orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n"
 
@@ -147,6 +165,7 @@ class Metadata:
                 SetId.parse(document["id"]), str(document["profile"]),
                 datetime.fromisoformat(document["finished_at"]), str(document["tool"]),
                 _components(document["components"]), files,
+                **{name: _later(name, document[name]) for name in _LATER_FIELDS if name in document},
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError, NotFoundError) as error:
             raise IntegrityError(f"reading {where}", f"it is damaged ({error})", "Use another set.") from error
@@ -186,6 +205,13 @@ def _components(document: Any) -> dict[str, dict[str, Any]]:
         if not isinstance(match, str | None):
             raise ValueError("a component's match is no text")
     return dict(document)
+
+
+def _later(name: str, value: Any) -> Any:
+    """Check a field that sets have only where it says something."""
+    if not isinstance(value, _LATER_FIELDS[name]):
+        raise ValueError(f"{name} is of the wrong kind")
+    return value
 
 
 def safe_path(path: str) -> bool:

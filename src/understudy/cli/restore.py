@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
@@ -22,10 +23,6 @@ from understudy.cli.options import (
 )
 from understudy.cli.output import Json, print_json
 from understudy.errors import IncompleteError, RefusedError, UsageError
-
-if TYPE_CHECKING:
-    from understudy.backup.component import Component
-
 
 LATEST = "latest"
 
@@ -73,10 +70,11 @@ def command(
     options = RestoreOptions(overwrite, recreate_stream_groups, dry_run)
     remote = needed_remote(settings) if from_s3 else None
     component = RedisComponent(target_of(settings))
-    if overwrite and not dry_run and not force:
-        _confirm(component)
     with opened(from_s3 or input_dir or name, local_repository(settings), remote, shown, settings.profile) as backup:
-        reports = restore(backup, chosen(components, component), options, shown)
+        picked = chosen(components, component)
+        if not dry_run and not force:
+            _confirm([line for one in picked for line in one.overwrites(backup, options)])
+        reports = restore(backup, picked, options, shown)
         metadata = backup.metadata
     if as_json:
         print_json(
@@ -103,13 +101,13 @@ def command(
         raise IncompleteError(f"restoring {metadata.id}", why, "Mend the cause, then run it again.", failures)
 
 
-def _confirm(component: Component) -> None:
-    """Ask before overwriting; `--force` answers it, and without a terminal the answer is no."""
-    existing = component.existing()
-    if existing == 0:
+def _confirm(lost: Sequence[str]) -> None:
+    """Ask before something is overwritten; `--force` answers it, and without a terminal the answer is no."""
+    if not lost:
         return
-    there = "keys that may stand there" if existing is None else f"keys among the {existing:,} that stand there"
     if not sys.stdin.isatty():
-        raise RefusedError("restoring with --overwrite", f"it would replace {there}", "Add --force if that is meant.")
-    if not typer.confirm(f"This replaces {there}. Go on?"):
-        raise RefusedError("restoring with --overwrite", "you said no")
+        raise RefusedError("restoring", f"it would replace {lost[0]}", "Add --force if that is meant.", [*lost])
+    for line in lost:
+        print(f"This replaces {line}.", file=sys.stderr)
+    if not typer.confirm("Go on?"):
+        raise RefusedError("restoring", "you said no")

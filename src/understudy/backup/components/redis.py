@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from understudy.backup import functions
-from understudy.backup.component import RestoreOptions, RestoreReport, Taken
+from understudy.backup.component import Comparison, RestoreOptions, RestoreReport, Taken
 from understudy.backup.durable import write_file
 from understudy.backup.functions import FUNCTIONS
 from understudy.backup.part import Part
 from understudy.backup.record import decode, read_blocks
 from understudy.backup.set import BackupSet, FileEntry
+from understudy.backup.verify import verify
 from understudy.backup.workers import default_jobs, run_all, shares
 from understudy.errors import (
     IncompleteError,
@@ -28,6 +29,7 @@ from understudy.errors import (
     UnreachableError,
     UsageError,
 )
+from understudy.pages.figures import count
 from understudy.progress import Progress, stage
 from understudy.valkey.discovery import info, parse_info, refuse_wrong_mode, server_version
 from understudy.valkey.keyspace import databases
@@ -55,6 +57,7 @@ class RedisComponent:
     """Keys and functions behind one target. Connects when first used."""
 
     name = "redis"
+    title = "Redis"
 
     def __init__(self, target: Target, options: ReadOptions | None = None) -> None:
         self._target = target
@@ -270,3 +273,42 @@ class RedisComponent:
             libraries = functions.decode((backup.directory / FUNCTIONS).read_bytes(), FUNCTIONS)
             functions.write(self.router, libraries, options, report)
         return report
+
+    def sources(self, backup: BackupSet) -> list[str]:
+        """Return the folders of keys and functions."""
+        return sorted({f"{entry.path.partition('/')[0]}/" for entry in backup.metadata.files if _ours(entry.path)})
+
+    def overwrites(self, backup: BackupSet, options: RestoreOptions) -> list[str]:  # noqa: ARG002 - the port
+        """Keys are replaced only where that was asked for."""
+        if not options.overwrite or not (existing := self.existing()):
+            return []
+        return [f"{self.title} {self.router.target}: keys among the {existing:,} that stand there"]
+
+    def compare(self, backup: BackupSet, progress: Progress) -> Comparison:
+        """Compare every key both ways, and the number of keys with what the set recorded."""
+        report = verify(backup, self._target, progress, sample=None)
+        differences = [f"{kind.replace('_', ' ')}: {name}" for kind, names in report.examples.items() for name in names]
+        recorded = backup.metadata.components[self.name]["keys"]
+        if recorded != backup.metadata.keys:
+            differences.append(f"the set holds {backup.metadata.keys:,} keys, and it recorded {recorded:,}")
+        return Comparison(count(report.compared - report.missing, "key"), tuple(differences))
+
+    @staticmethod
+    def read_through(backup: BackupSet, progress: Progress) -> None:
+        """Read every record."""
+        with stage(progress, "Reading records", backup.metadata.keys, "keys"):
+            for entry in backup.parts():
+                keys = 0
+                with (backup.directory / entry.path).open("rb") as file:
+                    for block in read_blocks(file, entry.path):
+                        found = len(decode(block, entry.path).keys)
+                        keys += found
+                        progress.advance(found)
+                if keys != entry.keys:
+                    raise IntegrityError(
+                        f"checking {entry.path}", f"it holds {keys} keys, and the metadata says {entry.keys}"
+                    )
+
+
+def _ours(path: str) -> bool:
+    return path.startswith(("keys/", "functions/"))
