@@ -64,11 +64,24 @@ class RestoreOptions:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """How many of one kind a set recorded, and how many the store holds: `keys`, a table, a collection."""
+
+    what: str
+    recorded: int
+    found: int
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """What a store holds against what a set recorded: counts in words, and one line for everything that differs."""
+    """What a store holds against what a set recorded: counts in words, and one line for everything that differs.
+
+    `counts` is the same as numbers, one for each table, collection or kind, also where nothing differs.
+    """
 
     counted: str
     differences: tuple[str, ...] = ()
+    counts: tuple[Counted, ...] = ()
 
 
 class Component(Protocol):

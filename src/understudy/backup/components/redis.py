@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.backup import functions
-from understudy.backup.component import Comparison, RestoreOptions, RestoreReport, Taken
+from understudy.backup.component import Comparison, Counted, RestoreOptions, RestoreReport, Taken
 from understudy.backup.durable import write_file
 from understudy.backup.functions import FUNCTIONS
 from understudy.backup.part import Part
@@ -288,10 +288,17 @@ class RedisComponent:
         """Compare every key both ways, and the number of keys with what the set recorded."""
         report = verify(backup, self._target, progress, sample=None)
         differences = [f"{kind.replace('_', ' ')}: {name}" for kind, names in report.examples.items() for name in names]
-        recorded = backup.metadata.components[self.name]["keys"]
-        if recorded != backup.metadata.keys:
-            differences.append(f"the set holds {backup.metadata.keys:,} keys, and it recorded {recorded:,}")
-        return Comparison(count(report.compared - report.missing, "key"), tuple(differences))
+        recorded = backup.metadata.components[self.name]
+        if recorded["keys"] != backup.metadata.keys:
+            differences.append(f"the set holds {backup.metadata.keys:,} keys, and it recorded {recorded['keys']:,}")
+            there = _types(backup)
+            differences += [
+                f"keys of the type {kind}: {there[kind]:,}, and it recorded {number:,}"
+                for kind, number in recorded["types"].items()
+                if there[kind] != number
+            ]
+        found = report.compared - report.missing
+        return Comparison(count(found, "key"), tuple(differences), (Counted("keys", recorded["keys"], found),))
 
     @staticmethod
     def read_through(backup: BackupSet, progress: Progress) -> None:
@@ -308,6 +315,16 @@ class RedisComponent:
                     raise IntegrityError(
                         f"checking {entry.path}", f"it holds {keys} keys, and the metadata says {entry.keys}"
                     )
+
+
+def _types(backup: BackupSet) -> Counter[str]:
+    """Return how many keys of each type the set holds."""
+    types: Counter[str] = Counter()
+    for entry in backup.parts():
+        with (backup.directory / entry.path).open("rb") as file:
+            for block in read_blocks(file, entry.path):
+                types.update(decode(block, entry.path).types)
+    return types
 
 
 def _ours(path: str) -> bool:
