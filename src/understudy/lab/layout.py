@@ -46,6 +46,7 @@ class Options:
     persist: bool = False
     node_timeout_ms: int = 2000
     down_after_ms: int = 1000
+    databases: int = 16
 
     def as_data(self) -> dict[str, Any]:
         """Return the options as the state file keeps them, password included: that file is 0600."""

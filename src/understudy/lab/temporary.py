@@ -28,9 +28,18 @@ def standalone(
     tls: bool = False,
     persist: bool = False,
     server: str | None = None,
+    databases: int = 16,
 ) -> Iterator[Lab]:
     """Run one server."""
-    options = options_for("standalone", replicas=replicas, password=password, tls=tls, persist=persist, server=server)
+    options = options_for(
+        "standalone",
+        replicas=replicas,
+        password=password,
+        tls=tls,
+        persist=persist,
+        server=server,
+        databases=databases,
+    )
     with run(options) as lab:
         yield lab
 

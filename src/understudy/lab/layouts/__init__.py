@@ -38,6 +38,7 @@ def options_for(
     persist: bool = False,
     node_timeout_ms: int = 2000,
     down_after_ms: int = 1000,
+    databases: int = 16,
 ) -> Options:
     """Return what was asked, with the layout's own choice where nothing was.
 
@@ -61,6 +62,7 @@ def options_for(
         persist,
         node_timeout_ms,
         down_after_ms,
+        databases,
     )
     chosen.check(options)
     return options

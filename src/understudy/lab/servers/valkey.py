@@ -112,6 +112,7 @@ class Config:
     cluster_timeout_ms: int | None = None
     replica_of: int | None = None
     own_source: bool = False
+    databases: int = 16
 
     def argv(self) -> list[str]:
         """Write the configuration, unless the server was here before and may have rewritten it; return the command."""
@@ -141,6 +142,8 @@ class Config:
             lines.append(f"bind-source-addr {OWN_SOURCE}")
         if self.replica_of is not None:
             lines.append(f"replicaof 127.0.0.1 {self.replica_of}")
+        if self.databases != 16:
+            lines.append(f"databases {self.databases}")
         if self.cluster_timeout_ms is not None:
             lines += [
                 "cluster-enabled yes",
