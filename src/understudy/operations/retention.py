@@ -1,0 +1,114 @@
+"""Which sets to keep and which to delete: a pure function of the sets, the policy and the time.
+
+"7 days" is an age, to the second: a set is deleted when more than 7 times 24 hours have passed since it was begun, and
+one that is exactly 7 days old is kept. With a run every night at two, and pruning after it, the seven sets of the last
+seven nights stand; where last week's run began later than tonight's, its set stands one night longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from understudy.backup.set import SetId
+from understudy.operations.tier import Tier
+from understudy.settings import Settings
+
+
+@dataclass(frozen=True)
+class Known:
+    """A set as retention sees it.
+
+    `tier` is None where it was taken by hand. `good` is False where it cannot be read, or a check found it damaged.
+    `verified`: its last check passed. `rehearsed`: a rehearsal of it passed.
+    """
+
+    id: SetId
+    tier: str | None
+    good: bool = True
+    verified: bool = False
+    rehearsed: bool = False
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How long the sets of one profile are kept, by tier: `days`, and at least `keep` good ones however old."""
+
+    profile: str
+    days: Mapping[str, int]
+    keep: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Policy:
+        """Return what BACKUP_DAILY_RETENTION, BACKUP_DAILY_KEEP and the like say."""
+        return cls(
+            settings.profile,
+            {tier: getattr(settings, f"backup_{tier}_retention") for tier in Tier},
+            {tier: getattr(settings, f"backup_{tier}_keep", 0) for tier in Tier},
+        )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a set is kept, and why."""
+
+    id: SetId
+    keep: bool
+    reason: str
+
+
+def decide(sets: Sequence[Known], policy: Policy, now: datetime, newest_run_failed: bool) -> list[Decision]:
+    """Return a decision for every set, newest first; the order in which they are given does not matter.
+
+    Never deleted are: sets of other profiles, sets taken by hand or of a tier that we do not know, sets that are not
+    good (a person should look at them), the newest good set of each tier, the last one that a check and the last one
+    that a rehearsal passed, and anything at all while the newest scheduled run failed.
+    """
+    ours = sorted((one for one in sets if one.id.profile == policy.profile), key=lambda one: one.id, reverse=True)
+    protected: dict[SetId, str] = {}
+    for title, chosen in (
+        ("the last set that a check passed", [one for one in ours if one.good and one.verified]),
+        ("the last set that a rehearsal passed", [one for one in ours if one.good and one.rehearsed]),
+    ):
+        for one in chosen[:1]:
+            protected.setdefault(one.id, title)
+    for tier in Tier:
+        of_tier = [one for one in ours if one.good and one.tier == tier]
+        wanted = policy.keep.get(tier, 0)
+        for place, one in enumerate(of_tier[: max(wanted, 1)]):
+            words = f"the newest good {tier} set" if place == 0 else f"one of the {wanted} newest {tier} sets"
+            protected[one.id] = words
+    return [
+        _decision(one, policy, now, newest_run_failed, protected.get(one.id))
+        for one in sorted(sets, key=lambda one: one.id, reverse=True)
+    ]
+
+
+def _decision(one: Known, policy: Policy, now: datetime, failed: bool, protected: str | None) -> Decision:
+    if one.id.profile != policy.profile:
+        return Decision(one.id, True, f"of profile {one.id.profile}, and not ours ({policy.profile})")
+    if not one.good:
+        return Decision(one.id, True, "damaged: look at it, and delete it yourself")
+    if one.tier is None:
+        return Decision(one.id, True, "taken by hand")
+    days = policy.days.get(one.tier)
+    if days is None:
+        return Decision(one.id, True, f"of a tier that we do not know ({one.tier[:30]})")
+    age = now - one.id.created
+    old = f"{one.tier}, {_days(age)} old"
+    if age <= timedelta(days=days):
+        return Decision(one.id, True, f"{old}, kept for {days} days")
+    if protected:
+        return Decision(one.id, True, f"{old}, but {protected}")
+    if failed:
+        return Decision(one.id, True, f"{old}, but the newest run failed: nothing is deleted")
+    return Decision(one.id, False, f"{old}, kept for {days} days only")
+
+
+def _days(age: timedelta) -> str:
+    """Return an age to the second: what is a little over a limit must not look as if it were not."""
+    if age < timedelta(0):
+        return f"-{_days(-age)}"
+    minutes, seconds = divmod(age.seconds, 60)
+    return f"{age.days} d {minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}"
