@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 _GONE_WITHIN_S = 10.0
+_QUITS_WITHIN_S = 5.0
 _POLL_S = 0.005
 
 
@@ -103,17 +104,20 @@ def kill_all(processes: Iterable[Process]) -> list[Process]:
 
 def _watch(lines: Iterable[str]) -> None:
     processes: list[Process] = []
+    asked: list[Process] = []
     directories: list[str] = []
     for line in lines:
         word, _, rest = line.rstrip("\n").partition(" ")
-        if word == "process":
+        if word in {"process", "quit"}:
             pid, _, started = rest.partition(" ")
-            processes.append(Process(int(pid), started))
+            (processes if word == "process" else asked).append(Process(int(pid), started))
         elif word == "directory":
             directories.append(rest)
         elif word == "end":
             break
-    kill_all(processes)
+    # PostgreSQL, told so, ends its children and gives its shared memory back, which killed it could not
+    left = await_gone([process for process in asked if send(process, signal.SIGQUIT)], _QUITS_WITHIN_S)
+    kill_all([*processes, *left])
     for directory in directories:
         shutil.rmtree(directory, ignore_errors=True)
 

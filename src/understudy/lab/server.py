@@ -18,7 +18,7 @@ from understudy.lab.guardian import Process
 from understudy.valkey.target import Address
 from understudy.valkey.topology import Role
 
-Kind = Literal["valkey", "sentinel", "envoy"]
+Kind = Literal["valkey", "sentinel", "envoy", "postgres"]
 
 # A server is let go by one line on its input, after its identity was recorded. Whoever starts it may die at any
 # moment before that: the input then ends, and the shell with it. So no server ever runs that nobody knows of.

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from understudy.lab import guardian
+from understudy.lab.guardian import Process
 from understudy.lab.layout import Options, listening_ports
 from understudy.lab.layouts import find_layout, options_for
 from understudy.lab.live import Lab
@@ -176,7 +177,11 @@ class Guardian:
         """Tell it which processes are the lab's."""
         for node in nodes:
             if node.process:
-                self._tell(f"process {node.process.pid} {node.process.started}")
+                self.watch(node.process, asks=node.kind == "postgres")
+
+    def watch(self, process: Process, asks: bool = False) -> None:
+        """Tell it of a process to kill; or to ask first, with SIGQUIT."""
+        self._tell(f"{'quit' if asks else 'process'} {process.pid} {process.started}")
 
     def end(self) -> None:
         """Have it end what is left of the lab, directory included, and wait until it has."""
