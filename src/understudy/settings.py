@@ -193,6 +193,11 @@ def _alias(name: str) -> str:
     return str(alias.choices[0] if isinstance(alias, AliasChoices) else alias)
 
 
+def written() -> set[str]:
+    """Return the environment names (the first of each) of what the file says for this profile."""
+    return set(_Toml(Settings)())
+
+
 def load(**flags: Any) -> Settings:
     """Return the settings; flags that are None were not given.
 

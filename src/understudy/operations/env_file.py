@@ -1,0 +1,63 @@
+"""A file of KEY=VALUE lines with what must not stand in a crontab: passwords and keys."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+from understudy.errors import NotFoundError, RefusedError, UsageError
+
+_LINE = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?P<value>.*)")
+_QUOTED = re.compile(r"(?P<quote>['\"])(?P<value>(?:\\.|(?!(?P=quote)).)*)(?P=quote)\s*(?:#.*)?")
+_ESCAPED = re.compile(r'\\(["\\$`])')
+
+
+def read(path: Path) -> dict[str, str]:
+    """Return what the file says: `KEY=VALUE`, also `export KEY="VALUE"`; `#` begins a comment; nothing is expanded.
+
+    Raises:
+        NotFoundError: there is no such file, or it cannot be read.
+        RefusedError: others can read or change it.
+        UsageError: a line is none of ours; its text is not repeated, for it may be a secret.
+    """
+    try:
+        with path.open("rb") as file:
+            about = os.fstat(file.fileno())
+            data = file.read()
+    except OSError as error:
+        raise NotFoundError(f"reading {path}", error.strerror or str(error), "Check --env-file.") from error
+    if about.st_mode & (stat.S_IRWXG | stat.S_IRWXO) or about.st_uid not in {0, os.getuid()}:
+        raise RefusedError(
+            f"reading {path}", "it belongs to somebody else, or others may read it, and it holds secrets",
+            f"chmod 600 {path}",
+        )  # fmt: skip
+    found: dict[str, str] = {}
+    for number, line in enumerate(data.decode(errors="surrogateescape").splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        match = _LINE.fullmatch(text)
+        value = _value(match["value"]) if match else None
+        if match is None or value is None:
+            raise UsageError(f"reading line {number} of {path}", "it is not KEY=VALUE", "KEY='a value with spaces'")
+        found[match["name"]] = value
+    return found
+
+
+def load(path: Path) -> dict[str, str]:
+    """Put what the file says into the environment, where a name is not set there already; return it."""
+    found = read(path)
+    for name, value in found.items():
+        os.environ.setdefault(name, value)
+    return found
+
+
+def _value(text: str) -> str | None:
+    if text[:1] in {"'", '"'}:
+        match = _QUOTED.fullmatch(text)
+        if not match:
+            return None
+        return _ESCAPED.sub(r"\1", match["value"]) if match["quote"] == '"' else match["value"]
+    return re.split(r"\s#", text, maxsplit=1)[0].strip()

@@ -1,0 +1,165 @@
+"""What runs at night: the entries of one installation, and the port of whatever starts them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Protocol
+
+from pydantic import AliasChoices, SecretStr
+
+from understudy import settings as every_setting
+from understudy.errors import UsageError
+from understudy.operations.crontime import CronTime
+from understudy.operations.tier import OFF, Tier, times
+from understudy.settings import Settings
+
+_ROOMS = ("redis_", "use_", "backup_", "postgres_", "qdrant_", "schedule_", "rehearse_")
+_PLAIN = (
+    "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE", "AZURE_STORAGE_ACCOUNT_NAME", "GOOGLE_APPLICATION_CREDENTIALS",
+    "PGPASSFILE", "UNDERSTUDY_HOME",
+)  # fmt: skip
+_SECRET = (
+    "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY",
+    "AZURE_STORAGE_SAS_TOKEN", "PGPASSWORD",
+)  # fmt: skip
+_CREDENTIALS = re.compile(r"://[^/\s@]*@")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One installation: which runs, where they are started, with what environment, and where they write.
+
+    `key` is made of BACKUP_DIR and profile: two installations stand beside each other, the same one is replaced.
+    """
+
+    key: str
+    title: str
+    times: Mapping[Tier, CronTime]
+    folder: Path
+    environment: Mapping[str, str]
+    program: tuple[str, ...]
+    log_dir: Path
+    env_file: Path | None = None
+    homeless: tuple[str, ...] = field(default=())  # secrets that stand nowhere but in the environment of now
+
+    def command(self, tier: Tier) -> str:
+        """Return what `sh` has to run for a tier. Nothing secret stands in it."""
+        words = [*self.program, "schedule", "run", str(tier)]
+        if self.env_file:
+            words += ["--env-file", str(self.env_file)]
+        given = "".join(f"{name}={shlex.quote(value)} " for name, value in self.environment.items())
+        log = self.log_dir / f"backup-{tier}.log"
+        return (
+            f"umask 077; mkdir -p {shlex.quote(str(self.log_dir))}; cd {shlex.quote(str(self.folder))} && "
+            f"{given}{shlex.join(words)} >> {shlex.quote(str(log))} 2>&1"
+        )
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an installation or a removal did: whether anything changed, what is there now, and what is left to do."""
+
+    changed: bool
+    text: str
+    to_do: tuple[str, ...] = ()
+
+
+class Scheduler(Protocol):
+    """The port: something of the system's that starts programs at a time. One file each in `schedules/`.
+
+    Every method raises, with nothing changed, an error that says what the system refused.
+    """
+
+    name: ClassVar[str]
+    program: ClassVar[str]
+
+    def installed(self, key: str) -> dict[str, str]:
+        """Return tier and cron time of what is installed under a key; nothing where nothing is."""
+
+    def install(self, plan: Plan, *, dry_run: bool = False) -> Change:
+        """Put a plan in place of what stands under its key; what is there already is left as it is."""
+
+    def remove(self, key: str, *, dry_run: bool = False) -> Change:
+        """Take everything away that stands under a key, and nothing else."""
+
+
+def key_of(settings: Settings) -> str:
+    """Return the key of the installation for this BACKUP_DIR and profile."""
+    place = f"{settings.backup_dir.resolve()}\0{settings.profile}"
+    return hashlib.sha256(place.encode(errors="surrogateescape")).hexdigest()[:8]
+
+
+def log_dir_of(settings: Settings) -> Path:
+    """Return where scheduled runs write: BACKUP_LOG_DIR, or `logs` beside the sets."""
+    return (settings.backup_log_dir or settings.backup_dir / "logs").resolve()
+
+
+def program() -> tuple[str, ...]:
+    """Return how this program is started, by its full path."""
+    beside = Path(sys.executable).with_name("understudy")
+    return (str(beside),) if os.access(beside, os.X_OK) else (sys.executable, "-m", "understudy")
+
+
+def plan(
+    settings: Settings, environ: Mapping[str, str], env_file: Path | None = None, in_file: Collection[str] = ()
+) -> Plan:
+    """Return what is to be installed for these settings, started from the current directory.
+
+    Settings that stand in the environment are given to the runs, for cron has an environment of its own; but not what
+    is secret, nor the names `in_file` that the file of `env_file` says.
+
+    Raises:
+        UsageError: there is nothing to install, or a path or value has a line end in it.
+    """
+    when = times(settings)
+    if not when:
+        raise UsageError("installing the schedule", f"every tier is {OFF!r}", "Set SCHEDULE_DAILY='0 2 * * *'.")
+    given, secret = _environment(settings, environ, in_file)
+    made = Plan(
+        key_of(settings), f"{settings.backup_dir.resolve()}, profile {settings.profile}", when, Path.cwd(), given,
+        program(), log_dir_of(settings), env_file.resolve() if env_file else None, secret,
+    )  # fmt: skip
+    for text in (made.title, *(made.command(tier) for tier in when)):
+        if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
+            raise UsageError(
+                "installing the schedule", "a path or a value has a line end or another control character in it",
+                "Put such values into a file for --env-file.",
+            )  # fmt: skip
+    return made
+
+
+def _environment(
+    settings: Settings, environ: Mapping[str, str], in_file: Collection[str]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    given = {}
+    config = Path(environ.get("UNDERSTUDY_CONFIG") or every_setting.DEFAULT_FILE)
+    if config.exists():
+        given["UNDERSTUDY_CONFIG"] = str(config.resolve())
+    given["ENV_PROFILE"] = settings.profile
+    secret = []
+    written = every_setting.written()
+    for field_name, about in Settings.model_fields.items():
+        if not field_name.startswith(_ROOMS):
+            continue
+        alias = about.validation_alias
+        names = [str(one) for one in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
+        for name in names:
+            if not environ.get(name) or name in in_file:
+                continue
+            if SecretStr.__name__ in str(about.annotation) or _CREDENTIALS.search(environ[name]):
+                secret += [name] if names[0] not in written else []
+            else:
+                given[name] = environ[name]
+    given |= {name: environ[name] for name in _PLAIN if environ.get(name) and name not in in_file}
+    secret += [name for name in _SECRET if environ.get(name) and name not in in_file]
+    if "BACKUP_DIR" in given:
+        given["BACKUP_DIR"] = str(settings.backup_dir.resolve())
+    return {name: value for name, value in given.items() if name not in in_file}, tuple(secret)
