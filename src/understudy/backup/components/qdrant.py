@@ -1,0 +1,104 @@
+"""The qdrant component: collections as snapshots of Qdrant's own, over its REST API, and their aliases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from understudy.backup.component import Comparison, RestoreOptions, RestoreReport, Taken
+from understudy.backup.qdrant import restore, snapshot
+from understudy.backup.qdrant.cluster import Cluster
+from understudy.backup.qdrant.compare import compare
+from understudy.backup.qdrant.recorded import Recorded
+from understudy.backup.qdrant.take import Taking
+from understudy.backup.set import BackupSet
+from understudy.errors import UsageError
+from understudy.progress import Progress
+
+if TYPE_CHECKING:
+    from understudy.settings import Settings
+
+
+class QdrantComponent:
+    """The collections behind one URL, or behind those of all nodes of a cluster. Connects when first used."""
+
+    name = "qdrant"
+    title = "Qdrant"
+
+    def __init__(self, urls: Sequence[str], *, api_key: str | None = None, collections: Sequence[str] = ()) -> None:
+        self._urls = tuple(urls)
+        self._api_key = api_key
+        self._collections = tuple(collections)
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> QdrantComponent:
+        """Return the component that QDRANT_URL, QDRANT_API_KEY and QDRANT_COLLECTIONS name.
+
+        Raises:
+            UsageError: QDRANT_URL is not set.
+        """
+        urls = [url.strip() for url in (settings.qdrant_url or "").split(",") if url.strip()]
+        if not urls:
+            raise UsageError("looking for Qdrant", "QDRANT_URL is not set", "Set it, as http://host:6333.")
+        key = settings.qdrant_api_key
+        return cls(urls, api_key=key.get_secret_value() if key else None, collections=settings.qdrant_collections)
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """Return the nodes, once every one of them has answered."""
+        cluster = Cluster(self._urls, self._api_key)
+        try:
+            cluster.connect()
+        except BaseException:
+            cluster.close()
+            raise
+        return cluster
+
+    def connect(self) -> None:
+        """Make sure that every node answers and knows our key, and that no peer of the cluster was left out.
+
+        Raises:
+            UnreachableError: a node does not answer.
+            NotAuthorisedError: the API key is wrong.
+            RefusedError: the cluster has peers that QDRANT_URL does not name.
+        """
+        _ = self.cluster
+
+    def close(self) -> None:
+        """Close the connections, if there are any."""
+        if cluster := self.__dict__.pop("cluster", None):
+            cluster.close()
+
+    def take(self, work: Path, into: Path, progress: Progress) -> Taken:  # noqa: ARG002 - the port's shape
+        """Have every node make a snapshot of each collection, download and check it, delete it there."""
+        return Taking(self.cluster, into, progress).run(self._collections)
+
+    def sources(self, backup: BackupSet) -> list[str]:
+        """Return the snapshots with what they hold, and the file of aliases."""
+        return restore.sources(Recorded.of(backup))
+
+    def check_target(self, backup: BackupSet, options: RestoreOptions) -> None:  # noqa: ARG002 - the port's shape
+        """Refuse a server that is too old, nodes that are missing, and collections that are set up otherwise.
+
+        How much room the server has, it does not tell.
+        """
+        restore.check_target(self.cluster, Recorded.of(backup))
+
+    def overwrites(self, backup: BackupSet, options: RestoreOptions) -> list[str]:  # noqa: ARG002 - the port's shape
+        """Return collections that hold vectors, and aliases that point elsewhere."""
+        return restore.overwrites(self.cluster, Recorded.of(backup))
+
+    def restore(self, backup: BackupSet, options: RestoreOptions, progress: Progress) -> RestoreReport:
+        """Have every node recover from its snapshot; what a collection held before is gone. Aliases come last."""
+        return restore.Restoring(self.cluster, backup, progress).run(dry_run=options.dry_run)
+
+    def compare(self, backup: BackupSet, progress: Progress) -> Comparison:
+        """Compare counts, how collections are set up, payload indexes and aliases with what the set recorded."""
+        return compare(self.cluster, Recorded.of(backup), progress)
+
+    @staticmethod
+    def read_through(backup: BackupSet, progress: Progress) -> None:
+        """Read every snapshot from its first header to its end."""
+        snapshot.read_through(backup, progress)
