@@ -156,8 +156,8 @@ def test_a_file_that_does_not_belong_is_found(good: BackupSet, tmp_path: Path) -
 
 
 def test_a_newer_format_is_refused_by_name(good: BackupSet, tmp_path: Path) -> None:
-    data = (good.directory / METADATA).read_bytes().replace(b'"version": 1', b'"version": 2', 1)
-    with pytest.raises(IntegrityError, match="format version 2, and we read version 1"):
+    data = (good.directory / METADATA).read_bytes().replace(b'"version": 1', b'"version": 3', 1)
+    with pytest.raises(IntegrityError, match="format version 3, and we read up to 2"):
         Metadata.decode(data, "metadata.json")
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from understudy.backup.set import SetId
-from understudy.errors import NotFoundError
+from understudy.backup.archive import read_metadata
+from understudy.backup.set import METADATA, BackupSet, Metadata, SetId
+from understudy.errors import IntegrityError, NotFoundError
 
 LATEST = "latest"
+SAFETY = "safety"  # the name of sets that are taken before a restore overwrites something
 ARCHIVE_SUFFIX = ".tar.gz"
 Advance = Callable[[int], None]
 
@@ -44,8 +46,23 @@ class Repository(Protocol):
         """Remove a set; one that is half removed is no longer listed."""
 
 
-def find(repository: Repository, name: str, profile: str | None = None) -> StoredSet:
+def peek(repository: Repository, stored: StoredSet) -> Metadata:
+    """Return what a set's metadata says, without reading the set: the archive's first entry.
+
+    Raises:
+        IntegrityError: it is damaged.
+    """
+    folder = getattr(repository, "directory", None)
+    if isinstance(folder, Path) and (folder / str(stored.id) / METADATA).is_file():
+        return BackupSet.open(folder / str(stored.id)).metadata
+    with repository.open(stored) as stream:
+        return read_metadata(stream, stored.key)
+
+
+def find(repository: Repository, name: str, profile: str | None = None, components: Collection[str] = ()) -> StoredSet:
     """Return the set of that id (with or without `.tar.gz`), or for `latest` the newest (of a profile).
+
+    `latest` is the newest that holds all `components`; never a safety set, which holds what a restore replaced.
 
     Raises:
         NotFoundError: there is none.
@@ -53,11 +70,25 @@ def find(repository: Repository, name: str, profile: str | None = None) -> Store
     sets = repository.sets()
     wanted = name.rsplit("/", 1)[-1].removesuffix(ARCHIVE_SUFFIX)
     for stored in sets:
-        if wanted == str(stored.id) or (wanted == LATEST and profile in (None, stored.id.profile)):
+        if wanted == str(stored.id):
+            return stored
+        if wanted != LATEST or stored.id.name == SAFETY or profile not in (None, stored.id.profile):
+            continue
+        if not components or _holds(repository, stored, components):
             return stored
     why = "the repository is empty"
     if sets:
         of = f" of profile {profile!r}" if profile and wanted == LATEST else " of that name"
+        if wanted == LATEST and components:
+            of += f" that holds {' and '.join(components)}"
         why = f"there is none{of} among {len(sets)}; the newest is {sets[0].id}"
     hint = "`understudy list` shows the sets; --from-s3 looks in the object store."
     raise NotFoundError(f"looking for the set {name[:200]!r}", why, hint)
+
+
+def _holds(repository: Repository, stored: StoredSet, components: Collection[str]) -> bool:
+    """Tell whether a set holds all of these; one that is damaged counts, so that whoever reads it is told."""
+    try:
+        return set(components) <= set(peek(repository, stored).components)
+    except IntegrityError:
+        return True

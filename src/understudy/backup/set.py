@@ -17,10 +17,11 @@ from typing import Any
 
 import orjson
 
-from understudy.errors import IntegrityError, NotFoundError, UsageError
+from understudy.errors import IntegrityError, NotFoundError, RefusedError, UsageError
 
 FORMAT = "understudy-backup-set"
 VERSION = 1
+ENCRYPTED_VERSION = 2  # an old reader would find no keys in an encrypted set, and restore nothing with success
 METADATA = "metadata.json"
 SUMS = "SHA256SUMS"
 MOST_METADATA_BYTES = 64 << 20
@@ -88,12 +89,16 @@ class SetId:
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of a set: its path inside the set, size in bytes, SHA-256, and number of keys if it holds keys."""
+    """One file of a set: its path inside the set, size in bytes, SHA-256, and number of keys if it holds keys.
+
+    Of an encrypted file, path, size and SHA-256 are the encrypted one's; `plain_size` is what it was before.
+    """
 
     path: str
     size: int
     sha256: str
     keys: int | None = None
+    plain_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,7 @@ class Metadata:
         """Return the bytes of `metadata.json`; the last field is the checksum of all others."""
         document: dict[str, Any] = {
             "format": FORMAT,
-            "version": VERSION,
+            "version": VERSION if self.encryption is None else ENCRYPTED_VERSION,
             "id": str(self.id),
             "profile": self.profile,
             "created_at": self.id.created.isoformat(),
@@ -150,9 +155,9 @@ class Metadata:
             version = document["version"]
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
             raise IntegrityError(f"reading {where}", f"it is no metadata of a backup set ({error})") from error
-        if version != VERSION:
+        if version not in (VERSION, ENCRYPTED_VERSION):
             raise IntegrityError(
-                f"reading {where}", f"it is of format version {version}, and we read version {VERSION}",
+                f"reading {where}", f"it is of format version {version}, and we read up to {ENCRYPTED_VERSION}",
                 "Use a newer Understudy for it.",
             )  # fmt: skip
         try:
@@ -161,6 +166,8 @@ class Metadata:
             files = tuple(_entry(row) for row in document["files"])
             if len({entry.path for entry in files}) != len(files):
                 raise ValueError("it lists a file twice")
+            if (version == ENCRYPTED_VERSION) != ("encryption" in document):
+                raise ValueError("version 2 is for encrypted sets")
             return cls(
                 SetId.parse(document["id"]), str(document["profile"]),
                 datetime.fromisoformat(document["finished_at"]), str(document["tool"]),
@@ -180,26 +187,37 @@ class Metadata:
         """Return the bytes of all files together."""
         return sum(entry.size for entry in self.files)
 
+    @property
+    def plain_size(self) -> int:
+        """Return the bytes of all files together, decrypted."""
+        return sum(entry.size if entry.plain_size is None else entry.plain_size for entry in self.files)
+
     def with_files(self, files: tuple[FileEntry, ...]) -> Metadata:
         """Return the same metadata with these files."""
         return replace(self, files=files)
 
+    def decrypted(self, files: tuple[FileEntry, ...]) -> Metadata:
+        """Return the metadata of the same set with these plain files."""
+        return replace(self, files=files, encryption=None)
+
 
 def _entry(row: Mapping[str, Any]) -> FileEntry:
-    path, size, sha256, keys = row["path"], row["size"], row["sha256"], row.get("keys")
+    path, size, sha256, keys, plain = row["path"], row["size"], row["sha256"], row.get("keys"), row.get("plain_size")
     if not isinstance(path, str) or not safe_path(path):
         raise ValueError("a file's path leaves the set")
     if not isinstance(size, int) or size < 0 or not isinstance(sha256, str):
         raise ValueError("a file's size or checksum is none")
     if keys is not None and (type(keys) is not int or not 0 <= keys < _MOST_KEYS):
         raise ValueError("a number of keys is none")
-    return FileEntry(path, size, sha256, keys)
+    if plain is not None and (type(plain) is not int or plain < 0):
+        raise ValueError("a file's plain size is none")
+    return FileEntry(path, size, sha256, keys, plain)
 
 
 def _components(document: Any) -> dict[str, dict[str, Any]]:
     """Check the fields that readers rely on."""
-    for section in document.values():
-        databases, match = section.get("databases", []), section.get("match")
+    for name, section in document.items():
+        databases, match = section.get("databases", []) if name == "redis" else [], section.get("match")
         if not isinstance(databases, list) or any(type(db) is not int or not 0 <= db < 1 << 31 for db in databases):
             raise ValueError("a component's databases are no numbers")
         if not isinstance(match, str | None):
@@ -255,7 +273,11 @@ class BackupSet:
         return cls(directory, Metadata.decode(data, str(place)))
 
     def parts(self) -> list[FileEntry]:
-        """Return the files that hold keys, in order."""
+        """Return the files that hold keys, in order. Raises `RefusedError` where they are encrypted."""
+        if self.metadata.encryption is not None:
+            raise RefusedError(
+                f"reading {self.metadata.id}", "it is encrypted", "Give the key: BACKUP_IDENTITY or BACKUP_PASSPHRASE."
+            )
         return [entry for entry in self.metadata.files if entry.keys is not None]
 
 

@@ -1,21 +1,25 @@
-"""Take a backup: read the components, name the files, publish the set, upload its archive."""
+"""Take a backup: read the components side by side, name the files, publish the set, upload its archive."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from understudy import __version__
 from understudy.backup.archive import ArchiveWriter
-from understudy.backup.component import Component, Taken
+from understudy.backup.component import Component
 from understudy.backup.durable import sync, write_file
+from understudy.backup.encryption import FreshLock, Lock, encrypt
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repository import ARCHIVE_SUFFIX, Repository
 from understudy.backup.set import METADATA, SUMS, BackupSet, FileEntry, Metadata, SetId, sums
+from understudy.backup.together import connect_all, side_by_side
 from understudy.errors import UnderstudyError, out_of_room
 from understudy.progress import Progress, stage
 
@@ -31,6 +35,18 @@ class TakenSet:
     uploaded: str | None
 
 
+@dataclass(frozen=True)
+class _Staged:
+    """What lies ready of one component: its files below `folder`, and the compressed twins of some of them."""
+
+    folder: Path
+    files: tuple[FileEntry, ...]
+    members: dict[str, Path]
+    metadata: dict[str, Any]
+    began: datetime
+    ended: datetime
+
+
 def take(
     components: Sequence[Component],
     local: LocalRepository,
@@ -40,9 +56,14 @@ def take(
     *,
     name: str = DEFAULT_NAME,
     now: datetime | None = None,
+    tier: str | None = None,
+    optional: Collection[str] = (),
+    lock: Lock | None = None,
 ) -> TakenSet:
     """Back up all components as one set, and upload its archive where there is a remote repository.
 
+    Components are read at the same time. One that fails ends the others, and there is no set, unless it is named
+    in `optional`: then the set says that it is missing, and why. With a `lock` the files are encrypted.
     Interrupted at any moment, it leaves the complete set or nothing. When only the upload fails, the error says
     so, and the local set stays.
 
@@ -50,16 +71,20 @@ def take(
         UnderstudyError: of the kind that fits; nothing is published, unless the error says that it was.
     """
     set_id = SetId.new(name, profile, now or datetime.now(UTC))
-    for component in components:
-        component.connect()  # before anything is made on the disk
-    with local.scratch("backup") as place:
-        staged, work = place / "set", place / "work"
-        staged.mkdir(mode=0o700)
-        work.mkdir()
-        taken = {component.name: component.take(work, staged, progress) for component in components}
-        archive = place / f"{set_id}{ARCHIVE_SUFFIX}"
+    there, absent = connect_all(components, optional)  # before anything is made on the disk
+    for missing, why in absent.items():
+        progress.say(f"Warning: {missing} will be missing in this set: {why}")
+    with local.scratch("backup") as place, contextlib.nullcontext() if lock is None else lock.fresh(progress) as fresh:
+
+        def one(component: Component, beside: Progress) -> _Staged:
+            return _stage(component, place, fresh, beside)
+
         try:
-            _finish(set_id, profile, taken, staged, work, archive)
+            outcome = side_by_side(one, there, optional, progress)
+            outcome.missing |= absent
+            archive = place / f"{set_id}{ARCHIVE_SUFFIX}"
+            results = {one.name: outcome.results[one.name] for one in there if one.name in outcome.results}
+            staged = _finish(set_id, profile, tier, results, outcome.missing, fresh, place, archive)
             backup = local.commit(staged, archive, set_id)
         except OSError as error:
             raise out_of_room(error) from error
@@ -67,42 +92,95 @@ def take(
     return result if remote is None else upload(result, remote, progress)
 
 
-def _finish(set_id: SetId, profile: str, taken: dict[str, Taken], staged: Path, work: Path, archive: Path) -> None:
-    """Number the parts, write sums and metadata, and put the archive together."""
-    keys_folder = staged / "keys"
-    keys_folder.mkdir(mode=0o700)
-    parts = [part for each in taken.values() for part in each.parts]
+def _stage(component: Component, place: Path, lock: FreshLock | None, progress: Progress) -> _Staged:
+    """Read one component into a directory of its own; number its parts, encrypt its files, bring them to the disk."""
+    work, folder = place / f"work-{component.name}", place / f"set-{component.name}"
+    work.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700)
+    began = datetime.now(UTC)
+    taken = component.take(work, folder, progress)
+    ended = datetime.now(UTC)
     entries: list[FileEntry] = []
-    for number, part in enumerate(parts):
+    members: dict[str, Path] = {}
+    for number, part in enumerate(taken.parts):
         entry = FileEntry(f"keys/keys-part-{number:05d}.jsonl", part.size, part.sha256, part.keys)
-        (work / part.file).rename(staged / entry.path)
+        (folder / entry.path).parent.mkdir(mode=0o700, exist_ok=True)
+        (work / part.file).rename(folder / entry.path)
+        members[entry.path] = work / part.member
         entries.append(entry)
-    others = [entry for each in taken.values() for entry in each.files]
-    for entry in others:
-        sync(staged / entry.path)
-    summed = (*entries, *others)
-    text = sums(summed)
+    files = (*entries, *taken.files)
+    if lock:
+        files, members = encrypt(folder, files, lock, progress), {}
+    else:
+        for entry in taken.files:  # parts are on the disk already
+            sync(folder / entry.path)
+    return _Staged(folder, files, members, dict(taken.metadata), began, ended)
+
+
+def _finish(
+    set_id: SetId,
+    profile: str,
+    tier: str | None,
+    results: Mapping[str, _Staged],
+    missing: Mapping[str, str],
+    lock: FreshLock | None,
+    place: Path,
+    archive: Path,
+) -> Path:
+    """Bring the components' files together, write sums and metadata, and put the archive together."""
+    staged = place / "set"
+    staged.mkdir(mode=0o700)
+    entries: list[FileEntry] = []
+    members: dict[str, Path] = {}
+    for each in results.values():
+        members |= each.members
+        for entry in each.files:
+            final = staged / entry.path
+            final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (each.folder / entry.path).rename(final)
+            entries.append(entry)
+    if lock and (sealed := lock.write_sealed(staged)):
+        entries.append(sealed)
+    entries.sort(key=lambda entry: entry.keys is None)  # parts come first
+    text = sums(tuple(entries))
     write_file(staged / SUMS, text)
-    files = (*summed, FileEntry(SUMS, len(text), hashlib.sha256(text).hexdigest()))
     metadata = Metadata(
         set_id, profile, datetime.now(UTC).replace(microsecond=0), f"understudy {__version__}",
-        {name: each.metadata for name, each in taken.items()}, files,
+        {name: each.metadata | _times(each) for name, each in results.items()},
+        (*entries, FileEntry(SUMS, len(text), hashlib.sha256(text).hexdigest())),
+        tier, _span_s(results.values()), missing, lock.as_data() if lock else None,
     )  # fmt: skip
     raw = metadata.encode()
     writer = ArchiveWriter(archive, str(set_id), set_id.created.timestamp())
     try:
         writer.add_bytes(METADATA, raw)
         writer.add_bytes(SUMS, text)
-        for part, entry in zip(parts, entries, strict=True):
-            writer.add_member(entry.path, entry.size, work / part.member)
-        for entry in others:
-            writer.add_file(entry.path, staged / entry.path)
+        for entry in entries:
+            if entry.path in members:
+                writer.add_member(entry.path, entry.size, members[entry.path])
+            else:
+                writer.add_file(entry.path, staged / entry.path)
         writer.finish()
     finally:
         writer.close()
     for folder, _, _ in os.walk(staged):
         sync(Path(folder))
     write_file(staged / METADATA, raw)
+    return staged
+
+
+def _times(each: _Staged) -> dict[str, str]:
+    """Return when a component was read, in UTC to the millisecond."""
+    return {
+        "began_at": each.began.isoformat(timespec="milliseconds"),
+        "ended_at": each.ended.isoformat(timespec="milliseconds"),
+    }
+
+
+def _span_s(results: Collection[_Staged]) -> float:
+    """Return the seconds from the first component's begin to the last one's end."""
+    first, last = min(each.began for each in results), max(each.ended for each in results)
+    return round((last - first).total_seconds(), 3)
 
 
 def upload(taken: TakenSet, remote: Repository, progress: Progress) -> TakenSet:

@@ -50,7 +50,8 @@ def shares(parts: Sequence[FileEntry]) -> list[list[FileEntry]]:
 def run_all(function: str, tasks: Sequence[Mapping[str, Any]], advance: Advance) -> list[dict[str, Any]]:
     """Run `function` ("package.module:name") over every task; return the results in order.
 
-    `advance` is told, from several threads, what the tasks report. The first error ends the other workers.
+    `advance` is told, from several threads, what the tasks report, and called now and then in any case: what it
+    raises ends the work. The first error ends the other workers.
 
     Raises:
         UnderstudyError: what a worker raised.
@@ -66,10 +67,10 @@ def run_all(function: str, tasks: Sequence[Mapping[str, Any]], advance: Advance)
     with ThreadPoolExecutor(default_jobs(len(tasks))) as pool:
         futures = [pool.submit(one, task) for task in tasks]
         try:
-            wait(futures, return_when=FIRST_EXCEPTION)
-            failed = next((f for f in futures if f.done() and not f.cancelled() and f.exception()), None)
-            if failed:
-                failed.result()
+            while wait(futures, _REPORT_EVERY_S, FIRST_EXCEPTION).not_done:
+                if failed := next((future for future in futures if future.done() and future.exception()), None):
+                    failed.result()
+                advance(0)
             return [future.result() for future in futures]
         finally:
             stopped.set()

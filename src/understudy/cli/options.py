@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 class ComponentName(StrEnum):
     """The components that a set can hold."""
 
+    POSTGRES = "postgres"
     REDIS = "redis"
+    QDRANT = "qdrant"
 
 
 OutDir = Annotated[Path | None, typer.Option("--out-dir", help="Where sets are kept (BACKUP_DIR; ./backups).")]

@@ -11,7 +11,7 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
@@ -84,10 +84,11 @@ class LocalRepository:
         shutil.rmtree(folder, ignore_errors=True)
         sync(self.directory)
 
-    def whole(self, name: str, profile: str | None = None) -> BackupSet | Path:
+    def whole(self, name: str, profile: str | None = None, components: Collection[str] = ()) -> BackupSet | Path:
         """Return the set of that name as a directory, or its archive where only that is here.
 
-        `name` is an id, `latest` (of a profile, where one is given), or the path of a set's directory or archive.
+        `name` is an id, `latest` (of a profile, and with these components, where they are given), or the path of a
+        set's directory or archive.
 
         Raises:
             NotFoundError: there is none.
@@ -96,7 +97,7 @@ class LocalRepository:
         path = Path(name)
         if name != LATEST and (os.path.exists(path) or "/" in name):  # noqa: PTH110 - quiet about names too long
             return path if path.is_file() and path.name != METADATA else BackupSet.open(path)
-        place = Path(find(self, name, profile).key)
+        place = Path(find(self, name, profile, components).key)
         return BackupSet.open(place) if place.is_dir() else place
 
     @contextlib.contextmanager

@@ -1,0 +1,77 @@
+"""Which components a command is about, and what they become: connections to PostgreSQL, Redis and Qdrant."""
+
+# ruff: noqa: PLC0415 - what is heavy is imported when the command runs
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from understudy.cli.options import target_of
+from understudy.errors import UsageError
+
+if TYPE_CHECKING:
+    from understudy.backup.component import Component
+    from understudy.settings import Settings
+
+_SETTINGS = {"postgres": "POSTGRES_URL", "qdrant": "QDRANT_URL"}
+
+
+def names_of(settings: Settings, names: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Return the components that are meant: those named, those of BACKUP_COMPONENTS, or those configured; else redis.
+
+    Raises:
+        UsageError: there is no component of that name.
+    """
+    from understudy.backup.components import NAMES
+
+    wanted = {str(name) for name in names or settings.backup_components}
+    if unknown := sorted(wanted.difference(NAMES)):
+        raise UsageError(
+            "choosing components", f"there is no component {unknown[0]!r}", f"Choose from {', '.join(NAMES)}."
+        )
+    if not wanted:
+        wanted = {name for name in NAMES if _configured(settings, name)} or {"redis"}
+    return tuple(name for name in NAMES if name in wanted)
+
+
+def optional_of(settings: Settings) -> tuple[str, ...]:
+    """Return the components without which a set is still one (BACKUP_OPTIONAL). Raises `UsageError` for others."""
+    return names_of(settings, settings.backup_optional) if settings.backup_optional else ()
+
+
+def components_of(
+    settings: Settings, names: Sequence[str] | None = None, *, for_restore: bool = False
+) -> list[Component]:
+    """Return the components that are meant, in order; nothing is connected yet.
+
+    `for_restore` reads all of a store where a backup is asked to read a part of it (BACKUP_MATCH).
+
+    Raises:
+        UsageError: one of them is not configured.
+    """
+    return [_component(settings, name, for_restore) for name in names_of(settings, names)]
+
+
+def _configured(settings: Settings, name: str) -> bool:
+    if name == "redis":
+        return bool(settings.redis_url or settings.redis_nodes)
+    return bool(getattr(settings, f"{name}_url"))
+
+
+def _component(settings: Settings, name: str, for_restore: bool) -> Component:
+    from understudy.backup.components import kind
+
+    if name == "redis":
+        from understudy.backup.components.redis import ReadOptions, RedisComponent
+
+        match = None if for_restore else settings.backup_match
+        options = ReadOptions(match, settings.backup_chunk_keys, settings.backup_max_rate)
+        return RedisComponent(target_of(settings), options)
+    if not _configured(settings, name):
+        raise UsageError(
+            f"connecting to {name}", f"{_SETTINGS[name]} is not set",
+            f"Set {_SETTINGS[name]}, or name the other components with --component.",
+        )  # fmt: skip
+    found: Component = cast(Any, kind(name)).from_settings(settings)
+    return found
