@@ -1,0 +1,81 @@
+"""What the audit log says about runs and sets: the last run of a tier, what never ended, what was proven."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from understudy.backup.set import SetId
+from understudy.errors import NotFoundError
+from understudy.operations.audit import Deed
+from understudy.operations.crontime import CronTime
+from understudy.operations.missed import missed
+from understudy.operations.tier import SCHEDULED, Tier
+
+INSTALLED, REMOVED = "installed", "removed"
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """What checks and rehearsals found, by the name of the set; the last one of each counts."""
+
+    checks: dict[str, bool]
+    rehearsals: dict[str, bool]
+
+    @classmethod
+    def of(cls, past: Sequence[Deed]) -> Proofs:
+        """Collect them from the audit log; what never ended proves nothing."""
+        found: dict[str, dict[str, bool]] = {"check": {}, "rehearse": {}}
+        for deed in past:
+            if deed.action in found and deed.set and deed.outcome is not None:
+                found[deed.action][deed.set] = deed.outcome == "ok"
+        return cls(found["check"], found["rehearse"])
+
+
+def runs(past: Sequence[Deed], profile: str, tier: str | None = None) -> list[Deed]:
+    """Return the scheduled runs of a profile (of one tier), in order.
+
+    A run that failed before there was a set does not say its profile: it counts for every one.
+    """
+    return [
+        deed
+        for deed in past
+        if deed.action == "backup"
+        and (deed.tier in SCHEDULED if tier is None else deed.tier == tier)
+        and (not deed.set or _profile(deed.set) == profile)
+    ]
+
+
+def _profile(set_id: str) -> str:
+    try:
+        return SetId.parse(set_id).profile
+    except NotFoundError:
+        return ""
+
+
+def newest_failed(past: Sequence[Deed], profile: str) -> bool:
+    """Tell whether the newest run failed or never ended. Ask only while no run is at work."""
+    newest = runs(past, profile)[-1:]
+    return bool(newest) and newest[0].outcome != "ok"
+
+
+def since(past: Sequence[Deed]) -> datetime | None:
+    """Return since when the schedule stands as it does; None where it was removed, or never installed."""
+    changes = [deed for deed in past if deed.action == "schedule" and deed.outcome == "ok" and deed.detail]
+    if not changes or not (changes[-1].detail or "").startswith(INSTALLED):
+        return None
+    return changes[-1].began_at
+
+
+def missing_runs(
+    past: Sequence[Deed], profile: str, times: dict[Tier, CronTime], now: datetime
+) -> dict[Tier, list[datetime]]:
+    """Return the runs of each tier that were due since the schedule was installed, and did not happen."""
+    installed = since(past)
+    if installed is None:
+        return {tier: [] for tier in times}
+    return {
+        tier: missed(time, installed, [deed.began_at for deed in runs(past, profile, tier)], now)
+        for tier, time in times.items()
+    }

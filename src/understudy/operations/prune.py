@@ -1,0 +1,168 @@
+"""Delete the sets that retention no longer keeps, in one place after the other: oldest first, each metadata first."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+
+from understudy.backup.repositories.local import LocalRepository
+from understudy.backup.repository import Repository, StoredSet, peek
+from understudy.backup.set import METADATA, SetId
+from understudy.errors import IncompleteError, IntegrityError, NotFoundError, UnderstudyError
+from understudy.operations.audit import Audit, Deed
+from understudy.operations.past import Proofs
+from understudy.operations.retention import Decision, Known, Policy, decide
+from understudy.progress import Progress, stage
+
+_AT_ONCE = 8  # sets of an object store that are looked into at the same time
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was decided in one place, what was deleted of it, and what could not be (a sentence each)."""
+
+    place: str
+    decisions: tuple[Decision, ...] = ()
+    deleted: tuple[SetId, ...] = ()
+    failures: tuple[str, ...] = ()
+    error: UnderstudyError | None = None
+
+
+def prune_all(
+    places: Sequence[tuple[str, Callable[[], Repository]]],
+    policy: Policy,
+    now: datetime,
+    past: Sequence[Deed],
+    audit: Audit,
+    progress: Progress,
+    *,
+    newest_failed: bool,
+    dry_run: bool = False,
+) -> list[Pruned]:
+    """Prune every place by its own sets; one that cannot be reached does not keep the others from it."""
+    found = []
+    for name, opened in places:
+        try:
+            found.append(
+                prune(name, opened(), policy, now, past, audit, progress, newest_failed=newest_failed, dry_run=dry_run)
+            )
+        except UnderstudyError as error:
+            found.append(Pruned(name, error=error))
+    return found
+
+
+def prune(
+    place: str,
+    repository: Repository,
+    policy: Policy,
+    now: datetime,
+    past: Sequence[Deed],
+    audit: Audit,
+    progress: Progress,
+    *,
+    newest_failed: bool,
+    dry_run: bool = False,
+) -> Pruned:
+    """Delete in one place what `decide` says; every deletion stands in the audit log. A dry run only decides.
+
+    Raises:
+        UnderstudyError: the place cannot be used at all. A set that cannot be deleted is told in the result.
+    """
+    stored = {one.id: one for one in repository.sets()}
+    decisions = decide(
+        known(repository, list(stored.values()), policy.profile, past, progress), policy, now, newest_failed
+    )
+    if dry_run:
+        return Pruned(place, tuple(decisions))
+    deleted, failures = [], []
+    if isinstance(repository, LocalRepository):
+        _sweep(repository, past)
+    for decision in reversed(decisions):
+        if decision.keep:
+            continue
+        try:
+            with audit.recorded("prune", set=str(decision.id)) as record:
+                record.detail = f"from {place}"
+                _delete(repository, stored[decision.id])
+        except (UnderstudyError, OSError) as error:
+            failures.append(f"{decision.id} in {place}: {_reason(error)}")
+        else:
+            deleted.append(decision.id)
+    return Pruned(place, tuple(decisions), tuple(deleted), tuple(failures))
+
+
+def known(
+    repository: Repository, stored: Sequence[StoredSet], profile: str, past: Sequence[Deed], progress: Progress
+) -> list[Known]:
+    """Look into the sets of a profile (the others' names are enough) for their tiers, several at a time."""
+    proofs = Proofs.of(past)
+
+    def look(one: StoredSet) -> Known | None:
+        if one.id.profile != profile:
+            return Known(one.id, None)
+        try:
+            metadata = peek(repository, one)
+        except IntegrityError:
+            return Known(one.id, None, good=False)
+        except NotFoundError:
+            return None  # deleted meanwhile
+        finally:
+            progress.advance(1)
+        name = str(one.id)
+        good = metadata.id == one.id and proofs.checks.get(name, True)
+        return Known(one.id, metadata.tier, good, proofs.checks.get(name, False), proofs.rehearsals.get(name, False))
+
+    with stage(progress, "Looking at the sets", len(stored), "sets"):
+        if isinstance(repository, LocalRepository):
+            found = [look(one) for one in stored]
+        else:
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                found = list(pool.map(look, stored))
+    return [one for one in found if one is not None]
+
+
+def raise_failures(results: Sequence[Pruned]) -> None:
+    """Raise what went wrong, if anything did.
+
+    Raises:
+        IncompleteError: sets could not be deleted; it lists them.
+        UnderstudyError: a place could not be used.
+    """
+    failures = [line for one in results for line in one.failures]
+    errors = [one.error for one in results if one.error]
+    if errors and not failures and len(errors) == 1:
+        raise errors[0]
+    failures += [str(error) for error in errors]
+    if failures:
+        raise IncompleteError(
+            "deleting old sets", f"{len(failures)} could not be done; everything else was",
+            "The next run tries again. Check the rights of the place.", failures,
+        )  # fmt: skip
+
+
+def _delete(repository: Repository, stored: StoredSet) -> None:
+    repository.delete(stored)
+    if isinstance(repository, LocalRepository) and (repository.directory / str(stored.id)).exists():
+        raise IncompleteError(
+            f"deleting {stored.id}", "it is no set any more, but some of its files could not be removed",
+            "Check the rights of the directory.",
+        )  # fmt: skip
+
+
+def _sweep(repository: LocalRepository, past: Sequence[Deed]) -> None:
+    """Remove what is left of sets whose deletion was cut short: no metadata, no archive, and we had begun to delete."""
+    for deed in past:
+        if deed.action == "prune" and deed.outcome != "ok" and deed.set:
+            try:
+                folder = repository.directory / str(SetId.parse(deed.set))
+            except NotFoundError:
+                continue
+            if folder.is_dir() and not (folder / METADATA).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reason(error: UnderstudyError | OSError) -> str:
+    return error.why if isinstance(error, UnderstudyError) else (error.strerror or str(error))
