@@ -28,6 +28,7 @@ from understudy.cli import (
     list,  # noqa: A004
     logs,
     probe,
+    rehearse,
     restore,
     status,
     up,
@@ -41,7 +42,8 @@ from understudy.errors import UnderstudyError
 _PIPE_CLOSED = 128 + signal.SIGPIPE
 
 VERBS = (
-    demo, up, down, status, logs, clean, fault, drill, backup, upload, restore, list, verify, check, probe, waitingroom,
+    demo, up, down, status, logs, clean, fault, drill, backup, upload, restore, list, verify, check, rehearse,
+    probe, waitingroom,
 )  # fmt: skip
 
 app = typer.Typer(
