@@ -1,4 +1,4 @@
-"""An S3 server for the tests of this folder."""
+"""An S3 server and an rsync daemon for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from rsyncd import Daemon, rsync_daemon
 from s3 import S3Server, s3_server
 
 
@@ -22,3 +23,10 @@ def s3_env(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
     for name, value in s3.env.items():
         monkeypatch.setenv(name, value)
     return s3
+
+
+@pytest.fixture(scope="session")
+def rsyncd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """An rsync daemon, for the whole session; a test that asks for it is marked `needs_rsync`."""
+    with rsync_daemon(tmp_path_factory.mktemp("rsyncd")) as daemon:
+        yield daemon

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from rsyncd import needs_rsync
 from s3 import BUCKET, S3Server
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repositories.objectstore import ObjectStoreRepository
+from understudy.backup.repositories.rsync import RsyncRepository
 from understudy.backup.repository import Repository, find
 from understudy.backup.set import SetId
 from understudy.errors import NotAuthorisedError, NotFoundError, UnderstudyError, UnreachableError, UsageError
@@ -26,10 +28,12 @@ def new_id(day: int) -> SetId:
     return SetId.new("redis-backup", "local", datetime(2026, 11, day, 1, 2, 3, tzinfo=UTC))
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", "s3", pytest.param("rsync", marks=needs_rsync)])
 def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
     if request.param == "local":
         return LocalRepository(tmp_path / "sets")
+    if request.param == "rsync":
+        return RsyncRepository(request.getfixturevalue("rsyncd").uri(f"m/{tmp_path.name}"))
     request.getfixturevalue("s3_env")
     return ObjectStoreRepository(f"s3://{BUCKET}/{tmp_path.name}")
 

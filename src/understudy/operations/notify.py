@@ -7,31 +7,30 @@ warning. URLs of such places are secrets (their tokens stand in them), so a warn
 from __future__ import annotations
 
 import json
-import logging
 import re
 import socket
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from http.client import HTTPException, HTTPMessage
 from typing import IO, Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 from understudy import __version__
+from understudy.operations.by_apprise import send_all
 from understudy.settings import Settings
 
 DEADLINE_S = 10.0  # for all places together
 MAIL_SERVER = "localhost:25"
-_REQUEST_S = 8.0  # one request; shorter than the deadline, so that there is time to say why
-_EXTRA = "install it: pip install 'understudy[operations]'"
-_BY_APPRISE = re.compile(
+_LEEWAY_S = 0.5  # to collect what was said up to the deadline
+_CHAT = re.compile(
     r"https://hooks\.slack\.com/services/|https://(\w+\.)?discord(app)?\.com/api/webhooks/", re.IGNORECASE
 )
-_STATUS = re.compile(r"error=(\d{3})")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]+")
 
 Kind = Literal["failure", "recovery", "success"]
@@ -65,26 +64,29 @@ def _plain(text: str) -> str:
 
 @dataclass(frozen=True)
 class Place:
-    """Somebody to tell: how a warning names it, and what tells it (it returns why that failed, or None)."""
+    """Somebody to tell: how a warning names it, its URL, who speaks to it, and what a warning adds."""
 
     name: str
-    tell: Callable[[Event], str | None]
+    url: str = field(repr=False)
+    by_apprise: bool = True
+    hint: str = ""
 
 
 def places(settings: Settings) -> list[Place]:
     """Return everybody who is to be told, without asking anybody anything."""
     found = [
-        Place(f"entry {number} of BACKUP_NOTIFY ({_scheme(url.get_secret_value())})", _apprise(url.get_secret_value()))
-        for number, url in enumerate(settings.backup_notify, 1)
+        Place(f"entry {number} of BACKUP_NOTIFY ({_scheme(url)})", url)
+        for number, url in enumerate((each.get_secret_value().strip() for each in settings.backup_notify), 1)
     ]
-    if settings.backup_notify_email:
-        found.append(
-            Place(f"BACKUP_NOTIFY_EMAIL ({settings.backup_notify_email})", _mail(settings.backup_notify_email))
-        )
+    if to := settings.backup_notify_email:
+        found.append(Place(
+            f"BACKUP_NOTIFY_EMAIL ({to})", _mail(to),
+            hint=f"; is there a mail server at {MAIL_SERVER}? Another one: mailtos://… in BACKUP_NOTIFY",
+        ))  # fmt: skip
     if settings.backup_notify_webhook:
         url = settings.backup_notify_webhook.get_secret_value().strip()
-        tell = _apprise(_formatted(url)) if _BY_APPRISE.match(url) else _webhook(url)
-        found.append(Place(f"BACKUP_NOTIFY_WEBHOOK ({_host(url)})", tell))
+        chat = bool(_CHAT.match(url))
+        found.append(Place(f"BACKUP_NOTIFY_WEBHOOK ({_host(url)})", _as_text(url) if chat else url, chat))
     return found
 
 
@@ -98,86 +100,40 @@ def notify(settings: Settings, event: Event, deadline_s: float = DEADLINE_S) -> 
     return tell(places(settings), event, deadline_s) if wanted(settings, event.kind) else []
 
 
-def tell(everybody: list[Place], event: Event, deadline_s: float = DEADLINE_S) -> list[str]:
+def tell(everybody: Sequence[Place], event: Event, deadline_s: float = DEADLINE_S) -> list[str]:
     """Tell these places, as `notify` does."""
-    end = time.monotonic() + deadline_s
-    said: dict[int, str | None] = {}
+    said: dict[Place, str | None] = {}
+    through = [place for place in everybody if place.by_apprise]
 
-    def work(number: int, place: Place) -> None:
-        try:
-            said[number] = place.tell(event)
-        except Exception as error:  # noqa: BLE001 - nothing of it may fail a backup, nor print what it holds
-            said[number] = f"it failed ({type(error).__name__})"
+    def apprise() -> None:
+        good = event.kind != "failure"
+        whys = send_all([place.url for place in through], event.heading, event.body, good=good, deadline_s=deadline_s)
+        said.update({through[number]: why for number, why in whys.items()})
 
-    threads = [threading.Thread(target=work, args=pair, daemon=True) for pair in enumerate(everybody)]
+    def webhook(place: Place) -> None:
+        said[place] = _post(place.url, event, deadline_s)
+
+    work: list[Callable[[], None]] = [apprise] if through else []
+    work += [partial(webhook, place) for place in everybody if not place.by_apprise]
+    threads = [threading.Thread(target=act, daemon=True) for act in work]
+    end = time.monotonic() + deadline_s + _LEEWAY_S
     for thread in threads:  # daemons: who hangs does not keep us when we are done
         thread.start()
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
     late = f"no answer within {deadline_s:g} s"
     return [
-        f"Could not notify {place.name}: {why}."
-        for number, place in enumerate(everybody)
-        if (why := said.get(number, late)) is not None
+        f"Could not notify {place.name}: {why}{place.hint}." for place in everybody if (why := said.get(place, late))
     ]
 
 
-def _apprise(url: str) -> Callable[[Event], str | None]:
-    def tell(event: Event) -> str | None:
-        try:
-            import apprise  # noqa: PLC0415 - slow to import, and an extra
-        except ImportError:
-            return f"apprise is missing; {_EXTRA}"
-        heard = _Heard()
-        logger = logging.getLogger("apprise")
-        logger.propagate = False  # its lines name URLs
-        logger.addHandler(heard)
-        try:
-            asset = apprise.AppriseAsset(app_id="Understudy", async_mode=False, http_redirects=False)
-            teller = apprise.Apprise(asset=asset)
-            if not teller.add(url):
-                return "Apprise cannot read this URL; https://github.com/caronc/apprise/wiki shows how it is written"
-            kind = apprise.NotifyType.FAILURE if event.kind == "failure" else apprise.NotifyType.SUCCESS
-            if teller.notify(event.body, event.heading, kind, apprise.NotifyFormat.TEXT):
-                return None
-        finally:
-            logger.removeHandler(heard)
-        return heard.why
-
-    return tell
-
-
-class _Heard(logging.Handler):
-    """Hears in its own thread what Apprise says about a failure, and keeps of it only what is no secret."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.why = "it did not take the message"
-        self._thread = threading.get_ident()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Note why."""
-        if record.thread != self._thread:
-            return
-        text = record.getMessage()
-        if status := _STATUS.search(text):
-            self.why = f"it answered HTTP {status[1]}"
-        elif "onnection" in text:
-            self.why = "it cannot be reached"
-
-
-def _mail(addresses: str) -> Callable[[Event], str | None]:
+def _mail(addresses: str) -> str:
+    """Return the Apprise URL of the mail server on this machine: no TLS and no password, as on any loopback."""
     host, _, port = MAIL_SERVER.partition(":")
     name = socket.getfqdn()
     sender = f"understudy@{name if '.' in name else f'{name}.localdomain'}"
     query = {"to": addresses.replace(" ", ""), "from": sender, "smtp": host, "mode": "insecure", "format": "text"}
-    send = _apprise(f"mailto://{quote(name)}:{port}?{urlencode(query)}")
-
-    def tell(event: Event) -> str | None:
-        why = send(event)
-        return why and f"{why}; is there a mail server at {MAIL_SERVER}? Another one: mailtos://… in BACKUP_NOTIFY"
-
-    return tell
+    return f"mailto://{quote(name)}:{port}?{urlencode(query)}"
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -189,26 +145,26 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
         """Follow nothing: the redirect becomes an error."""
 
 
-def _webhook(url: str) -> Callable[[Event], str | None]:
-    def tell(event: Event) -> str | None:
+def _post(url: str, event: Event, timeout_s: float) -> str | None:
+    """Send JSON to a webhook; return why that failed, or None."""
+    try:
         if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
             return "it is no http:// or https:// URL"
         request = urllib.request.Request(  # noqa: S310 - checked above
             url, json.dumps(_payload(event)).encode(),
             {"Content-Type": "application/json", "User-Agent": f"understudy/{__version__}"}, method="POST",
         )  # fmt: skip
-        try:
-            urllib.request.build_opener(_NoRedirects).open(request, timeout=_REQUEST_S).close()
-        except urllib.error.HTTPError as error:
-            error.close()
-            elsewhere = " (a redirect, which is not followed)" if error.code // 100 == 3 else ""
-            return f"it answered HTTP {error.code}{elsewhere}"
-        except (OSError, HTTPException, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            return f"it cannot be reached ({getattr(reason, 'strerror', None) or type(reason).__name__})"
-        return None
-
-    return tell
+        urllib.request.build_opener(_NoRedirects).open(request, timeout=timeout_s).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        elsewhere = " (a redirect, which is not followed)" if error.code // 100 == 3 else ""
+        return f"it answered HTTP {error.code}{elsewhere}"
+    except (OSError, HTTPException, ValueError) as error:  # their texts may hold the URL
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, TimeoutError):
+            return f"no answer within {timeout_s:g} s"
+        return f"it cannot be reached ({getattr(reason, 'strerror', None) or type(reason).__name__})"
+    return None
 
 
 def _payload(event: Event) -> dict[str, Any]:
@@ -224,8 +180,8 @@ def _payload(event: Event) -> dict[str, Any]:
     }
 
 
-def _formatted(url: str) -> str:
-    """Have texts shown as they are, without a picture of Apprise's."""
+def _as_text(url: str) -> str:
+    """Return a chat's URL such that it has texts shown as they are, without a picture of Apprise's."""
     return f"{url}{'&' if '?' in url else '?'}format=text&image=no&footer=no"
 
 
