@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -107,6 +108,7 @@ class Node:
             ("GET", s, self.list_snapshots), ("POST", s, self.make_snapshot), ("POST", f"{s}/upload", self.upload),
             ("GET", f"{s}/{{snapshot}}", self.download), ("DELETE", f"{s}/{{snapshot}}", self.delete_snapshot),
             ("GET", "/standin", self.log), ("POST", "/standin", self.switch), ("GET", "/standin/left", self.left),
+            ("POST", "/standin/reset", self.reset),
         ]  # fmt: skip
         return [Route(path, self.guarded(handler), methods=[method]) for method, path, handler in table]
 
@@ -153,6 +155,12 @@ class Node:
 
     async def left(self, request: Request) -> Response:
         return JSONResponse(sorted(str(one) for one in self.shared.folder.rglob("*.snapshot")))
+
+    async def reset(self, request: Request) -> Response:
+        shared = self.shared
+        shared.collections, shared.aliases, shared.seen, shared.switches = {}, {}, [], {}
+        shutil.rmtree(shared.folder, ignore_errors=True)
+        return ok(True)
 
     async def names(self, request: Request) -> Response:
         return ok({"collections": [{"name": name} for name in self.shared.collections]})

@@ -53,6 +53,11 @@ class StandIn:
         """Every snapshot that lies on a server."""
         return httpx.get(f"{self.urls[0]}/standin/left").raise_for_status().json()  # type: ignore[no-any-return]
 
+    def reset(self) -> StandIn:
+        """Empty it, and turn every failure off."""
+        httpx.post(f"{self.urls[0]}/standin/reset").raise_for_status()
+        return self
+
 
 @contextmanager
 def standin(
