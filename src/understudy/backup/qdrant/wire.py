@@ -69,6 +69,7 @@ class Wire:
                 raise ValueError("it is not like http://host:6333")
             if parsed.query or parsed.fragment:
                 raise ValueError("nothing may stand behind the path")
+            parsed = parsed.copy_with(path=parsed.path.rstrip("/") or "/")
         except (self._httpx.InvalidURL, ValueError) as error:  # what was given may hold a secret: it is not repeated
             raise UsageError(
                 "reading QDRANT_URL", str(error), "Write http://host:6333; an API key belongs into QDRANT_API_KEY."
@@ -113,7 +114,7 @@ class Wire:
         params: Mapping[str, str] | None = None,
         body: Any = None,
         files: Any = None,
-        read_s: float = ANSWER_S,
+        read_s: float | None = None,
     ) -> Any:
         """Send one request and return the `result` of its answer.
 
@@ -124,7 +125,7 @@ class Wire:
             IntegrityError: the server says that a checksum does not match.
             ServerSaidError: any other refusal, or an answer that is not Qdrant's.
         """
-        timeout = self._httpx.Timeout(ANSWER_S, connect=_CONNECT_S, read=read_s)
+        timeout = self._httpx.Timeout(ANSWER_S, connect=_CONNECT_S, read=read_s or ANSWER_S)
         with self._told(doing):
             reply = self._client.request(method, path, params=params, json=body, files=files, timeout=timeout)
         if not reply.is_success:
