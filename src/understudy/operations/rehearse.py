@@ -191,7 +191,7 @@ def _restored(
         return replace(found, open_questions=(f"not rehearsed: {error}",))
     except (UnreachableError, NotAuthorisedError, ServerSaidError, UsageError) as error:
         return replace(found, open_questions=(f"not rehearsed: {error}",))
-    found = replace(found, server=scratch.server, steps=(clock.step("start the server"),))
+    found = replace(found, server=scratch.server, steps=(clock.step("start"),))
     try:
         scratch.component.check_target(backup, RestoreOptions())
     except IntegrityError as error:

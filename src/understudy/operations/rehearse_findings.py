@@ -177,5 +177,6 @@ def duration(number: float) -> str:
     whole = round(number)
     for large, unit, small, rest in ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
         if whole >= large:
-            return f"{whole // large}{unit} {whole % large // small}{rest}"
+            left = whole % large // small
+            return f"{whole // large}{unit} {left}{rest}" if left else f"{whole // large}{unit}"
     return f"{whole}s"

@@ -29,6 +29,11 @@ def lines(result: Rehearsal) -> list[str]:
     return [*found, _last(result), _times(result)]
 
 
+def unrestored(result: Rehearsal) -> list[str]:
+    """Return the components that were to be rehearsed, and of which nothing was written back."""
+    return [one.title for one in result.components if not one.counted]
+
+
 def title_of(name: str) -> str:
     """Return how people write a component, also one that we do not know."""
     return kind(name).title if name in NAMES else name
@@ -64,4 +69,5 @@ def _last(result: Rehearsal) -> str:
 def _times(result: Rehearsal) -> str:
     each = ", ".join(f"{one.title} {duration(one.took_s)}" for one in result.components if one.steps)
     of = f" (open and check the set {duration(result.opened_s)}{', ' if each else ''}{each})"
-    return f"Recovery time: {duration(result.recovery_s)}{of}. Age of the data: {duration(result.age_s)}."
+    without = f" without {', '.join(lacking)}" if (lacking := unrestored(result)) else ""
+    return f"Recovery time{without}: {duration(result.recovery_s)}{of}. Age of the data: {duration(result.age_s)}."

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from understudy.drill.findings import Word
 from understudy.operations.rehearse_findings import ComponentFindings, Rehearsal, duration
-from understudy.operations.rehearse_lines import title_of
+from understudy.operations.rehearse_lines import title_of, unrestored
 from understudy.pages.charts import Bar, timeline
 from understudy.pages.figures import precise
 from understudy.pages.page import render
@@ -32,7 +32,7 @@ def rehearsal_page(result: Rehearsal) -> str:
     return render(
         TEMPLATE,
         result=result,
-        sentence=SENTENCES[result.verdict.word],
+        sentence=_sentence(result),
         reasons=[*reasons[:MOST_REASONS], *([f"and {more:,} more, below"] if more > 0 else [])],
         when=f"{datetime.fromisoformat(result.began_at):%Y-%m-%d %H:%M:%S} UTC",
         headline=_headline(result),
@@ -50,11 +50,22 @@ def _headline(result: Rehearsal) -> list[tuple[str, str, str]]:
     passed = sum(one.word == "passed" for one in result.components)
     held = sum(one.word == "passed" for one in result.checks)
     return [
-        ("Recovery time", duration(result.recovery_s), "set opened and checked, all written back"),
+        ("Recovery time", duration(result.recovery_s), f"set opened and checked, {_written(result)}"),
         ("Age of the data", duration(result.age_s), "what would have been lost"),
         ("Components", f"{passed} of {len(result.components)}", "are what was recorded"),
         ("Your checks", f"{held} of {len(result.checks)}" if result.checks else "none", "gave the expected answer"),
     ]
+
+
+def _written(result: Rehearsal) -> str:
+    return f"without {', '.join(lacking)}" if (lacking := unrestored(result)) else "all written back"
+
+
+def _sentence(result: Rehearsal) -> str:
+    words = [*(one.word for one in result.components), *(one.word for one in result.checks)]
+    if result.verdict.word == "failed" and "failed" not in words:
+        return "What was restored is what was backed up, but a limit was not kept."
+    return SENTENCES[result.verdict.word]
 
 
 def _allowed(result: Rehearsal) -> str:
@@ -67,12 +78,12 @@ def _allowed(result: Rehearsal) -> str:
 
 def _recovery(result: Rehearsal) -> Markup:
     """Return the picture: each step from the end of the one before."""
-    bars = [Bar(step.what, step.took_s, precise(step.took_s)) for step in result.opening]
+    bars = [Bar(step.what, step.took_s, duration(step.took_s)) for step in result.opening]
     for one in result.components:
         good = not one.failures
         for step in one.steps:
             note = "" if good or step is not one.steps[-1] else "failed"
-            bars.append(Bar(f"{one.title}: {step.what}", step.took_s, precise(step.took_s), note, good=not note))
+            bars.append(Bar(f"{one.title}: {step.what}", step.took_s, duration(step.took_s), note, good=not note))
     return timeline("From nothing to the last component written back, one step after the other", bars)
 
 
