@@ -55,7 +55,7 @@ class Shared:
         self.aliases: dict[str, str] = {}
         self.seen: list[Document] = []
         # fail_snapshot, fail_delete, fail_recover: a 500 with this text; snapshot_s, recover_s, pause_s: how slow;
-        # cut_download, wrong_checksum, no_checksum; padding: bytes more in a snapshot; version; html; redirect; key
+        # cut_download, late_504, wrong_checksum, no_checksum; padding: bytes more in a snapshot; version; html; redirect
         self.switches: Document = {}
 
     def find(self, name: str) -> tuple[str, Collection]:
@@ -299,6 +299,8 @@ class Node:
         with place.open("rb") as file:
             while data := file.read(BLOCK):
                 digest.update(data)
+        if self.shared.switches.get("late_504"):
+            raise HTTPException(504, "a proxy did not wait")
         if not self.shared.switches.get("no_checksum"):
             wrong = self.shared.switches.get("wrong_checksum")
             place.with_suffix(".checksum").write_text("0" * 64 if wrong else digest.hexdigest())

@@ -329,6 +329,39 @@ def test_a_snapshot_that_cannot_be_deleted_is_named_and_the_set_stands(qdrant: S
     assert "stays on" in raised.value.items[0]
 
 
+def test_a_snapshot_whose_answer_was_lost_is_named_but_not_deleted(qdrant: StandIn, tmp_path: Path) -> None:
+    theirs = httpx.post(f"{qdrant.url}/collections/docs/snapshots", headers={"api-key": KEY}).json()["result"]["name"]
+    qdrant.set(late_504=True)
+    with pytest.raises(UnreachableError, match="504") as raised:
+        backed_up(qdrant, tmp_path)
+    (ours,) = [Path(path).name for path in qdrant.left() if not path.endswith(theirs)]
+    assert raised.value.items == [f"Delete it if it is ours: {qdrant.url}/collections/docs/snapshots/{ours}"]
+
+
+def test_a_collection_that_is_deleted_meanwhile_and_an_alias_that_is_switched_are_told(
+    qdrant: StandIn, tmp_path: Path
+) -> None:
+    filled(qdrant.url, "temporary", 3, api_key=KEY)
+    changed: list[bool] = []
+
+    def change() -> bool:
+        if not changed and asked(qdrant, "POST", "/docs/snapshots"):
+            changed.append(True)
+            httpx.delete(f"{qdrant.url}/collections/temporary", headers={"api-key": KEY})
+            filled(qdrant.url, "docs_v2", 3, api_key=KEY)
+            action = {"create_alias": {"alias_name": "live", "collection_name": "docs_v2"}}
+            httpx.post(f"{qdrant.url}/collections/aliases", json={"actions": [action]}, headers={"api-key": KEY})
+        return False
+
+    qdrant.set(snapshot_s=0.5)
+    backup = backed_up(qdrant, tmp_path, Ending(change))
+    assert backup.metadata.components["qdrant"]["summary"] == "50 vectors in docs"
+    assert backup.metadata.components["qdrant"]["warnings"] == [
+        "temporary is not in the set: it was deleted meanwhile",
+        "the alias live is not in the set: its collection docs_v2 is new",
+    ]
+
+
 @pytest.mark.parametrize("error", [OtherFailedError, KeyboardInterrupt, SystemExit])
 def test_ended_while_the_server_makes_the_snapshot(qdrant: StandIn, tmp_path: Path, error: type[BaseException]) -> None:
     qdrant.set(snapshot_s=0.8)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
-from understudy.backup.qdrant.names import ALIASES, FOLDER
+from understudy.backup.qdrant.names import FOLDER
 from understudy.backup.set import BackupSet
 from understudy.errors import IntegrityError
+
+ENCRYPTED = ".gz.age"
 
 
 @dataclass(frozen=True)
@@ -64,23 +64,22 @@ class Recorded:
 
     @classmethod
     def of(cls, backup: BackupSet) -> Recorded:
-        """Read a set's metadata and `qdrant/aliases.json`.
+        """Read a set's metadata; its files may still be encrypted.
 
         Raises:
             IntegrityError: they do not fit together.
         """
         where = f"reading the qdrant component of {backup.metadata.id}"
-        listed = {entry.path: entry.sha256 for entry in backup.metadata.files if entry.path.startswith(f"{FOLDER}/")}
+        listed = {entry.path.removesuffix(ENCRYPTED) for entry in backup.metadata.files}
         try:
             section = backup.metadata.components[FOLDER]
             collections = tuple(Collection.from_data(row) for row in section["collections"])
             for file in (file for collection in collections for file in collection.files):
                 if file.path not in listed:
                     raise ValueError(f"{file.path} is not in the set")
-            aliases = orjson.loads((backup.directory / ALIASES).read_bytes()) if ALIASES in listed else {}
             return cls(
                 str(section["server"]["version"]), len(section["nodes"]), bool(section["complete"]), collections,
-                {str(alias): str(name) for alias, name in aliases.items()},
+                {str(alias): str(name) for alias, name in section["aliases"].items()},
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise IntegrityError(where, f"it is damaged ({error})", "Use another set.") from error

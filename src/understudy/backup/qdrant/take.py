@@ -15,11 +15,11 @@ from understudy.backup.component import Taken
 from understudy.backup.durable import write_file
 from understudy.backup.qdrant.beside import Beside
 from understudy.backup.qdrant.cluster import Cluster
-from understudy.backup.qdrant.names import ALIASES, FOLDER, paths, shown, vectors_in
+from understudy.backup.qdrant.names import ALIASES, FOLDER, in_url, paths, shown, vectors_in
 from understudy.backup.qdrant.node import Node, Snapshot
 from understudy.backup.qdrant.recorded import Collection, File
 from understudy.backup.set import FileEntry
-from understudy.errors import UnderstudyError, UnreachableError, out_of_room
+from understudy.errors import NotFoundError, UnderstudyError, UnreachableError, out_of_room
 from understudy.pages.figures import size as as_size
 from understudy.progress import Progress, stage
 
@@ -46,8 +46,8 @@ class Taking:
         places = paths(names, len(self._cluster.nodes))
         (self._into / FOLDER).mkdir(mode=0o700, exist_ok=True)
         try:
-            found = [self._collection(name, places) for name in names]
-            aliases = {alias: name for alias, name in self._cluster.first.aliases().items() if name in names}
+            found = [each for name in names if (each := self._unless_gone(name, places, named=bool(wanted)))]
+            aliases = self._aliases({each.name for each in found}, complete=not wanted)
             text = orjson.dumps(aliases, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2) + b"\n"
             write_file(self._into / ALIASES, text)
         except OSError as error:
@@ -76,6 +76,29 @@ class Taking:
     def _warn(self, text: str) -> None:
         self._warnings.append(text)
         self._progress.say(f"Warning: Qdrant: {text}")
+
+    def _aliases(self, taken: set[str], *, complete: bool) -> dict[str, str]:
+        """Return the aliases of what was taken; one that was switched meanwhile would come back to nothing."""
+        there = self._cluster.first.aliases()
+        if complete:
+            for alias, name in there.items():
+                if name not in taken:
+                    self._warn(f"the alias {shown(alias)} is not in the set: its collection {shown(name)} is new")
+        return {alias: name for alias, name in there.items() if name in taken}
+
+    def _unless_gone(self, name: str, places: dict[tuple[str, int], str], *, named: bool) -> Collection | None:
+        """Read a collection; one that is deleted meanwhile is none, unless it was asked for by its name."""
+        before = len(self._files)
+        try:
+            return self._collection(name, places)
+        except NotFoundError:
+            if named or name in self._cluster.first.collections():
+                raise
+        for position in range(len(self._cluster.nodes)):
+            (self._into / places[name, position]).unlink(missing_ok=True)
+        del self._files[before:]
+        self._warn(f"{shown(name)} is not in the set: it was deleted meanwhile")
+        return None
 
     def _collection(self, name: str, places: dict[tuple[str, int], str]) -> Collection:
         """Read one collection from every node that holds shards of it."""
@@ -115,14 +138,18 @@ class Taking:
     @contextlib.contextmanager
     def _snapshot(self, node: Node, name: str) -> Iterator[Snapshot]:
         """Give a snapshot on the server, and delete it there, however the block ends."""
+        before = node.snapshots(name)
         with (
             stage(self._progress, f"Making a snapshot of {shown(name)}", None, "bytes"),
             Beside(lambda _: node.make_snapshot(name)) as work,
         ):
             try:
                 snapshot = work.wait(self._progress)
-            except BaseException:
-                self._give_up(node, name, work)
+            except BaseException as error:
+                if isinstance(error, UnreachableError) and work.ended and not work.outcome(0):
+                    error.items += self._new_ones(node, name, before)  # it may have been made: nobody told its name
+                else:
+                    self._give_up(node, name, work)
                 raise
         try:
             yield snapshot
@@ -142,6 +169,16 @@ class Taking:
             self._progress.say(f"Warning: Qdrant: {left}")
         elif not work.ended:
             self._progress.say(f"Warning: Qdrant: {node.url} goes on; delete the snapshot of {shown(name)} later.")
+
+    @staticmethod
+    def _new_ones(node: Node, name: str, before: Sequence[str]) -> list[str]:
+        """Return lines about snapshots that appeared; one may be somebody else's, so that none is deleted."""
+        try:
+            new = [one for one in node.snapshots(name) if one not in before]
+        except UnderstudyError:
+            new = []
+        where = f"{node.url}/collections/{in_url(name)}/snapshots"
+        return [f"Delete it if it is ours: {where}/{in_url(one)}" for one in new] or [f"It may appear later: {where}"]
 
     @staticmethod
     def _delete(node: Node, name: str, snapshot: Snapshot) -> str:
