@@ -28,8 +28,10 @@ from understudy.cli import (
     list,  # noqa: A004
     logs,
     probe,
+    prune,
     rehearse,
     restore,
+    schedule,
     status,
     up,
     upload,
@@ -42,8 +44,8 @@ from understudy.errors import UnderstudyError
 _PIPE_CLOSED = 128 + signal.SIGPIPE
 
 VERBS = (
-    demo, up, down, status, logs, clean, fault, drill, backup, upload, restore, list, verify, check, rehearse,
-    probe, waitingroom,
+    demo, up, down, status, logs, clean, fault, drill, backup, upload, restore, list, verify, check, prune, schedule,
+    rehearse, probe, waitingroom,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
+from understudy.backup.repositories import open_repository
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repository import Repository, StoredSet, peek
 from understudy.backup.set import METADATA, SetId
 from understudy.errors import IncompleteError, IntegrityError, NotFoundError, UnderstudyError
-from understudy.operations.audit import Audit, Deed
+from understudy.operations.audit import Audit, Deed, deeds
+from understudy.operations.lock import held, holder
 from understudy.operations.past import Proofs
+from understudy.operations.past import newest_failed as newest_run_failed
 from understudy.operations.retention import Decision, Known, Policy, decide
 from understudy.progress import Progress, stage
+from understudy.settings import Settings
 
+LOCAL = "local"  # how BACKUP_DIR is called among the places
 _AT_ONCE = 8  # sets of an object store that are looked into at the same time
 
 
@@ -29,6 +37,57 @@ class Pruned:
     deleted: tuple[SetId, ...] = ()
     failures: tuple[str, ...] = ()
     error: UnderstudyError | None = None
+
+    def word(self, decision: Decision, dry_run: bool) -> str:
+        """Return what became of a set, or would."""
+        if decision.keep:
+            return "keep"
+        return "would delete" if dry_run else "deleted" if decision.id in self.deleted else "not deleted"
+
+    def summary(self, dry_run: bool) -> str:
+        """Return the counts."""
+        if self.error:
+            return str(self.error)
+        going = len([one for one in self.decisions if not one.keep]) if dry_run else len(self.deleted)
+        return f"{len(self.decisions)} sets, {going} {'would be ' if dry_run else ''}deleted"
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it as `--json` prints it."""
+        rows = [{"id": str(one.id), "keep": one.keep, "reason": one.reason} for one in self.decisions]
+        return {
+            "place": self.place, "sets": rows, "deleted": [str(one) for one in self.deleted],
+            "failures": list(self.failures), "error": self.error.as_data() if self.error else None,
+        }  # fmt: skip
+
+
+def places_of(settings: Settings) -> tuple[str, ...]:
+    """Return where sets are copied to: S3_URI and every BACKUP_OFFSITE, each once."""
+    return tuple(dict.fromkeys([*filter(None, [settings.backup_s3_uri]), *settings.backup_offsite]))
+
+
+def prune_settings(
+    settings: Settings, places: Sequence[str], progress: Progress, *, dry_run: bool = False
+) -> list[Pruned]:
+    """Prune BACKUP_DIR and every place of copies, or only those named (`local` is BACKUP_DIR).
+
+    Raises:
+        RefusedError: a run is at work (a dry run does not mind).
+    """
+    local = LocalRepository(settings.backup_dir)
+    now = datetime.now(UTC)
+    audit = Audit(settings.backup_dir, warn=progress.say)
+    opened: list[tuple[str, Callable[[], Repository]]] = []
+    for place in places or (LOCAL, *places_of(settings)):
+        if place == LOCAL:
+            opened.append((LOCAL, lambda: local))
+        else:
+            opened.append((place, partial(open_repository, place)))
+    with contextlib.nullcontext() if dry_run else held(settings.backup_dir, "pruning", now):
+        done = deeds(audit.entries())
+        failed = newest_run_failed(done, settings.profile) and not (dry_run and holder(settings.backup_dir))
+        return prune_all(
+            opened, Policy.from_settings(settings), now, done, audit, progress, newest_failed=failed, dry_run=dry_run
+        )
 
 
 def prune_all(

@@ -89,7 +89,7 @@ def _decision(one: Known, policy: Policy, now: datetime, failed: bool, protected
     if one.id.profile != policy.profile:
         return Decision(one.id, True, f"of profile {one.id.profile}, and not ours ({policy.profile})")
     if not one.good:
-        return Decision(one.id, True, "damaged: look at it, and delete it yourself")
+        return Decision(one.id, True, "damaged: check it again, or delete it yourself")
     if one.tier is None:
         return Decision(one.id, True, "taken by hand")
     days = policy.days.get(one.tier)

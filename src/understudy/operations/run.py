@@ -11,6 +11,8 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 from understudy.backup.check import check, check_sums
 from understudy.backup.component import Component
@@ -32,7 +34,6 @@ from understudy.operations.tier import Tier, times
 from understudy.progress import Progress
 from understudy.settings import Settings
 
-LOCAL = "local"  # how the directory of the sets is called among the places
 _MOST_TOLD = 10
 
 
@@ -67,10 +68,13 @@ class Ran:
     pruned: list[prune.Pruned] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-
-def places_of(settings: Settings) -> tuple[str, ...]:
-    """Return where sets are copied to: S3_URI and every BACKUP_OFFSITE, each once."""
-    return tuple(dict.fromkeys([*filter(None, [settings.backup_s3_uri]), *settings.backup_offsite]))
+    def as_data(self) -> dict[str, Any]:
+        """Return it as `--json` prints it."""
+        copies = [{"place": one.place, "id": str(one.id), "outcome": one.outcome} for one in self.copies]
+        return {
+            "tier": str(self.tier), "id": str(self.set), "archive": self.archive, "copies": copies,
+            "pruned": [one.as_data() for one in self.pruned], "warnings": self.warnings,
+        }  # fmt: skip
 
 
 def run(tier: Tier, settings: Settings, parts: Parts, progress: Progress, wait_s: float = 0) -> Ran:
@@ -128,7 +132,7 @@ def _work(
         ran.warnings.append(f"{name} is missing in this set: {why}")
     with audit.recorded("check", set=str(ran.set), tier=ran.tier, components=record.components):
         prove(taken.backup, settings, local, progress)
-    places = places_of(settings)
+    places = prune.places_of(settings)
     tiers = {deed.set: deed.tier for deed in before if deed.action == "backup" and deed.tier}
     ran.copies = copy_with_missing(
         local, ran.set, places, progress, lambda set_id: tiers.get(str(set_id)), parts.open_place
@@ -136,8 +140,8 @@ def _work(
     for copied in ran.copies:
         progress.say(copied.line)
     _raise_copies(ran, taken)
-    opened: list[tuple[str, Callable[[], Repository]]] = [(LOCAL, lambda: local)]
-    opened += [(place, lambda place=place: parts.open_place(place)) for place in places]  # type: ignore[misc]
+    opened: list[tuple[str, Callable[[], Repository]]] = [(prune.LOCAL, lambda: local)]
+    opened += [(place, partial(parts.open_place, place)) for place in places]
     # this run is the newest, and so far it went well
     ran.pruned = prune.prune_all(
         opened, Policy.from_settings(settings), parts.clock(), deeds(audit.entries()), audit, progress,

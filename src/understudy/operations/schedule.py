@@ -20,6 +20,7 @@ from understudy.operations.crontime import CronTime
 from understudy.operations.tier import OFF, Tier, times
 from understudy.settings import Settings
 
+WAIT = "2h"  # daily, weekly and monthly can fall together
 _ROOMS = ("redis_", "use_", "backup_", "postgres_", "qdrant_", "schedule_", "rehearse_")
 _PLAIN = (
     "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_CONFIG_FILE",
@@ -52,7 +53,7 @@ class Plan:
 
     def command(self, tier: Tier) -> str:
         """Return what `sh` has to run for a tier. Nothing secret stands in it."""
-        words = [*self.program, "schedule", "run", str(tier)]
+        words = [*self.program, "schedule", "run", str(tier), "--wait", WAIT]
         if self.env_file:
             words += ["--env-file", str(self.env_file)]
         given = "".join(f"{name}={shlex.quote(value)} " for name, value in self.environment.items())

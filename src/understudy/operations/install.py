@@ -1,0 +1,90 @@
+"""Put the schedule of these settings into cron or systemd, take it away, and ask how it stands."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from understudy.errors import RefusedError, UnderstudyError, UnreachableError
+from understudy.operations import past
+from understudy.operations.audit import Audit, deeds
+from understudy.operations.lock import holder
+from understudy.operations.schedule import Change, Plan, Scheduler, key_of
+from understudy.operations.schedules import every
+from understudy.operations.standing import Standing, standings
+from understudy.settings import Settings
+
+
+def install(settings: Settings, scheduler: Scheduler, plan: Plan, *, dry_run: bool = False) -> Change:
+    """Install a plan, and note in the audit log since when it stands; once more changes nothing.
+
+    Raises:
+        RefusedError: another scheduler runs the same sets already.
+        UnderstudyError: the scheduler cannot be read or written; nothing was changed.
+    """
+    for other in every():
+        if other.name != scheduler.name and _installed(other, plan.key):
+            raise RefusedError(
+                f"installing the schedule by {scheduler.name}", f"{other.name} runs it already",
+                f"Remove that first: understudy schedule remove --{other.name}",
+            )  # fmt: skip
+    if not dry_run:
+        try:
+            plan.log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise UnreachableError(
+                f"making the directory of the logs, {plan.log_dir}", error.strerror or str(error),
+                "Name one that you may write to: BACKUP_LOG_DIR.",
+            ) from error  # fmt: skip
+    change = scheduler.install(plan, dry_run=dry_run)
+    audit = Audit(settings.backup_dir)
+    if not dry_run and (change.changed or past.since(deeds(audit.entries())) is None):
+        with audit.recorded("schedule") as record:
+            times = "; ".join(f"{tier} {time.text}" for tier, time in plan.times.items())
+            record.detail = f"{past.INSTALLED} by {scheduler.name}: {times}"
+    return change
+
+
+def remove(settings: Settings, scheduler: Scheduler | None, *, dry_run: bool = False) -> dict[str, Change]:
+    """Remove the schedule of these settings from one scheduler, or from all; return what was there, by their names."""
+    key = key_of(settings)
+    found = {}
+    for one in [scheduler] if scheduler else every():
+        if scheduler or _installed(one, key):
+            change = one.remove(key, dry_run=dry_run)
+            if change.changed:
+                found[one.name] = change
+    if found and not dry_run:
+        with Audit(settings.backup_dir).recorded("schedule") as record:
+            record.detail = f"{past.REMOVED} from {', '.join(found)}"
+    return found
+
+
+def installed(settings: Settings) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Return tiers and times by scheduler, and a sentence for every scheduler that cannot be asked."""
+    found, problems = {}, []
+    for one in every():
+        try:
+            found[one.name] = one.installed(key_of(settings))
+        except UnderstudyError as error:
+            if one.name != "cron" or error.exit_code != 11:  # a machine without cron has nothing installed there
+                problems.append(f"{error}. {error.hint}")
+    return found, problems
+
+
+def status(settings: Settings, now: datetime | None = None) -> tuple[list[Standing], list[str]]:
+    """Return how each tier stands, and what could not be found out.
+
+    Raises:
+        UnreachableError: the audit log cannot be read.
+    """
+    entries, problems = installed(settings)
+    done = deeds(Audit(settings.backup_dir).entries())
+    rows = standings(settings, done, entries, holder(settings.backup_dir), now or datetime.now(UTC))
+    return rows, problems
+
+
+def _installed(scheduler: Scheduler, key: str) -> bool:
+    try:
+        return bool(scheduler.installed(key))
+    except UnderstudyError:  # not there, or not ours to read: then it runs nothing of ours
+        return False
