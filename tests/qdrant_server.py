@@ -55,7 +55,8 @@ class Shared:
         self.aliases: dict[str, str] = {}
         self.seen: list[Document] = []
         # fail_snapshot, fail_delete, fail_recover: a 500 with this text; snapshot_s, recover_s, pause_s: how slow;
-        # cut_download, late_504, wrong_checksum, no_checksum; padding: bytes more in a snapshot; version; html; redirect
+        # cut_download, late_504, wrong_checksum, no_checksum; padding: bytes more in a snapshot; version; html;
+        # redirect: to this address
         self.switches: Document = {}
 
     def find(self, name: str) -> tuple[str, Collection]:

@@ -524,3 +524,12 @@ def test_metadata_that_lacks_something_is_damaged(qdrant: StandIn, tmp_path: Pat
     backup = replace(backup, metadata=replace(backup.metadata, components={"qdrant": recorded}))
     with pytest.raises(IntegrityError, match="it is damaged"):
         QdrantComponent.read_through(backup, Silent())
+
+
+def test_a_failure_leaves_no_file_in_the_set_of_the_others(qdrant: StandIn, tmp_path: Path) -> None:
+    filled(qdrant.url, "more", 5, api_key=KEY)
+    progress = Ending(lambda: asked(qdrant, "POST", "/more/snapshots"))
+    with component(qdrant.url) as found, pytest.raises(OtherFailedError):
+        found.take(tmp_path, tmp_path, progress)
+    assert asked(qdrant, "POST", "/docs/snapshots")
+    assert list(tmp_path.iterdir()) == []

@@ -50,8 +50,11 @@ class Taking:
             aliases = self._aliases({each.name for each in found}, complete=not wanted)
             text = orjson.dumps(aliases, option=orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2) + b"\n"
             write_file(self._into / ALIASES, text)
-        except OSError as error:
-            raise out_of_room(error) from error
+        except BaseException as error:
+            shutil.rmtree(self._into / FOLDER, ignore_errors=True)  # a set may be published without us
+            if isinstance(error, OSError):
+                raise out_of_room(error) from error
+            raise
         self._files.append(FileEntry(ALIASES, len(text), hashlib.sha256(text).hexdigest()))
         return Taken((), tuple(self._files), self._account(found, aliases, complete=not wanted))
 
