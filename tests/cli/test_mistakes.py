@@ -116,7 +116,8 @@ def test_what_is_overwritten_is_asked_about(typed: Typed, valkey_standalone: Lab
         assert "48" in refused.stderr
         assert "--force" in refused.stderr
         dry = typed("restore", "latest", "--overwrite", "--dry-run", env=env)
-        assert "[DRY RUN] Would restore Redis from: redis-backup-local-" in dry.stdout
+        assert "[DRY RUN] The set is redis-backup-local-" in dry.stdout
+        assert "[DRY RUN] Would restore Redis from: keys/" in dry.stdout
         assert "restored=48, skipped=0" in dry.stdout
         done = typed("restore", "latest", "--overwrite", "--force", env=env)
         assert "restored=48" in done.stdout

@@ -24,6 +24,7 @@ from understudy.errors import UnderstudyError, out_of_room
 from understudy.progress import Progress, stage
 
 DEFAULT_NAME = "redis-backup"
+STACK_NAME = "stack-backup"  # of sets that hold more than redis
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def take(
     profile: str,
     progress: Progress,
     *,
-    name: str = DEFAULT_NAME,
+    name: str | None = None,
     now: datetime | None = None,
     tier: str | None = None,
     optional: Collection[str] = (),
@@ -63,13 +64,16 @@ def take(
     """Back up all components as one set, and upload its archive where there is a remote repository.
 
     Components are read at the same time. One that fails ends the others, and there is no set, unless it is named
-    in `optional`: then the set says that it is missing, and why. With a `lock` the files are encrypted.
+    in `optional`: then the set says that it is missing, and why. With a `lock` the files are encrypted. Without a
+    name it is `redis-backup`, or `stack-backup` where the set holds more than redis.
     Interrupted at any moment, it leaves the complete set or nothing. When only the upload fails, the error says
     so, and the local set stays.
 
     Raises:
         UnderstudyError: of the kind that fits; nothing is published, unless the error says that it was.
     """
+    if not name:
+        name = DEFAULT_NAME if all(component.name == "redis" for component in components) else STACK_NAME
     set_id = SetId.new(name, profile, now or datetime.now(UTC))
     there, absent = connect_all(components, optional)  # before anything is made on the disk
     for missing, why in absent.items():

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,17 +13,17 @@ from understudy.cli.options import (
     Components,
     OutDir,
     S3Uri,
-    chosen,
     local_repository,
     remote_repository,
     settings_from,
-    target_of,
 )
 from understudy.cli.output import Json, print_json
+from understudy.cli.stack import components_of, optional_of
 from understudy.errors import UnderstudyError
 
 if TYPE_CHECKING:
     from understudy.backup.repository import Repository
+    from understudy.backup.take import TakenSet
     from understudy.progress import Progress
 
 
@@ -36,53 +36,80 @@ def command(
     components: Components = None,
     as_json: Json = False,
 ) -> None:
-    """Back up every primary of a Valkey or Redis stack, side by side, into one set and its archive.
+    """Back up PostgreSQL, Redis or Valkey and Qdrant, whichever are configured, side by side into one set.
 
-    The server is REDIS_NODES or REDIS_URL; without them the running lab, or 127.0.0.1:7001.
+    They are POSTGRES_URL, REDIS_NODES or REDIS_URL, and QDRANT_URL; without any of them the running lab, or
+    127.0.0.1:7001.
 
     \b
     Examples:
       understudy backup
+      understudy backup --component postgres --component redis
       understudy backup --match 'user:*' --chunk-keys 10000
       AWS_PROFILE=toy-root understudy backup --s3-uri s3://my-bucket/redis-backups
     """
     from understudy import progress
-    from understudy.backup.components.redis import ReadOptions, RedisComponent
+    from understudy.backup.encryption import Lock
     from understudy.backup.take import take, upload
-    from understudy.pages.figures import count
 
     settings = settings_from(
         out_dir, s3_uri, backup_match=match, backup_chunk_keys=chunk_keys, backup_max_rate=max_rate
     )
-    options = ReadOptions(settings.backup_match, settings.backup_chunk_keys, settings.backup_max_rate)
-    component = RedisComponent(target_of(settings), options)
+    picked = components_of(settings, components)
+    lock = Lock.from_settings(settings)
     shown = progress.for_terminal(quiet=as_json)
     remote = remote_repository(settings)
     if remote:  # meanwhile: hours of reading should not end in a surprise, nor wait for a store that is slow
         threading.Thread(target=_try_store, args=(remote, shown), daemon=True).start()
-    taken = take(chosen(components, component), local_repository(settings), None, settings.profile, shown)
+    try:
+        taken = take(
+            picked, local_repository(settings), None, settings.profile, shown,
+            name=settings.backup_name, optional=optional_of(settings), lock=lock,
+        )  # fmt: skip
+    finally:
+        for component in picked:
+            component.close()
     metadata = taken.backup.metadata
-    if not metadata.keys:
-        shown.say("Warning: the set holds no keys" + (f": none matches {options.match!r}." if options.match else "."))
+    if "redis" in metadata.components and not metadata.keys:
+        why = f": none matches {settings.backup_match!r}." if settings.backup_match else "."
+        shown.say("Warning: the set holds no keys" + why)
     if not as_json:
-        print(f"Backup written: {taken.backup.directory} ({count(metadata.keys, 'key')})")
-        print(f"Archive: {taken.archive}")
+        _tell(taken)
     if remote:
         taken = upload(taken, remote, shown)
         if not as_json:
             print(f"Uploaded: {taken.uploaded}")
     if as_json:
-        print_json(
-            {
-                "id": str(metadata.id),
-                "directory": str(taken.backup.directory),
-                "archive": str(taken.archive),
-                "uploaded": taken.uploaded,
-                "keys": metadata.keys,
-                "bytes": metadata.size,
-                "components": dict(metadata.components),
-            }
-        )
+        print_json(_as_data(taken))
+
+
+def _tell(taken: TakenSet) -> None:
+    from understudy.backup.describe import held_in, lines
+    from understudy.pages.figures import count
+
+    metadata = taken.backup.metadata
+    what = count(metadata.keys, "key") if set(metadata.components) == {"redis"} else held_in(metadata)
+    print(f"Backup written: {taken.backup.directory} ({what})")
+    for line in lines(metadata):
+        print(line)
+    print(f"Archive: {taken.archive}")
+
+
+def _as_data(taken: TakenSet) -> dict[str, Any]:
+    metadata = taken.backup.metadata
+    return {
+        "id": str(metadata.id),
+        "directory": str(taken.backup.directory),
+        "archive": str(taken.archive),
+        "uploaded": taken.uploaded,
+        "keys": metadata.keys,
+        "bytes": metadata.size,
+        "tier": metadata.tier,
+        "span_s": metadata.span_s,
+        "missing": dict(metadata.missing),
+        "encryption": metadata.encryption,
+        "components": dict(metadata.components),
+    }
 
 
 def _try_store(remote: Repository, shown: Progress) -> None:

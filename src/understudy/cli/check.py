@@ -8,18 +8,21 @@ from typing import Annotated
 
 import typer
 
-from understudy.cli.options import OutDir, S3Uri, local_repository, needed_remote, settings_from
+from understudy.cli.options import Identity, OutDir, S3Uri, key_of, local_repository, needed_remote, settings_from
 from understudy.cli.output import Json, print_json
 
 
 def command(
     name: Annotated[str, typer.Argument(metavar="[SET|latest]", help="An id, a directory or an archive.")] = "latest",
     from_s3: Annotated[str | None, typer.Option(help="Check this set of the object store: an id, or latest.")] = None,
+    identity: Identity = None,
     out_dir: OutDir = None,
     s3_uri: S3Uri = None,
     as_json: Json = False,
 ) -> None:
     """Prove a set whole, without a server: every file there, every checksum right, every record readable.
+
+    Of an encrypted set without its key it proves that every byte is there, and says that no record was read.
 
     \b
     Examples:
@@ -27,18 +30,35 @@ def command(
       understudy check ./backups/redis-backup-local-20261120T234000Z-1f3a.tar.gz
     """
     from understudy import progress
-    from understudy.backup.check import check
+    from understudy.backup.check import check, check_sums
+    from understudy.backup.encryption import unlocked
     from understudy.backup.restore import opened
     from understudy.pages.figures import count
 
-    settings = settings_from(out_dir, s3_uri)
+    settings = settings_from(out_dir, s3_uri, backup_identity=identity)
     shown = progress.for_terminal(quiet=as_json)
-    remote = needed_remote(settings) if from_s3 else None
-    with opened(from_s3 or name, local_repository(settings), remote, shown, settings.profile) as backup:
-        keys = check(backup, shown)
-        metadata = backup.metadata
+    local, remote = local_repository(settings), needed_remote(settings) if from_s3 else None
+    key = key_of(settings)
+    with opened(from_s3 or name, local, remote, shown, settings.profile) as stored:
+        metadata = stored.metadata
+        read = metadata.encryption is None or key.given
+        if read:
+            with unlocked(stored, key, local, shown) as backup:
+                check(backup, shown)
+        else:
+            check_sums(stored, shown)
     if as_json:
-        print_json({"id": str(metadata.id), "whole": True, "files": len(metadata.files), "keys": keys})
-    else:
-        files = count(len(metadata.files), "file")
-        print(f"Check {metadata.id} -> whole: {files}, {count(keys, 'key')}, {metadata.size:,} bytes")
+        print_json(
+            {"id": str(metadata.id), "whole": True, "read": read, "encrypted": metadata.encryption is not None}
+            | {"files": len(metadata.files), "keys": metadata.keys, "components": [*metadata.components]}
+            | {"missing": dict(metadata.missing)}
+        )
+        return
+    files = count(len(metadata.files), "file")
+    print(f"Check {metadata.id} -> whole: {files}, {count(metadata.keys, 'key')}, {metadata.size:,} bytes")
+    if set(metadata.components) != {"redis"}:
+        from understudy.backup.describe import held_in
+
+        print(f"It holds {held_in(metadata)}.")
+    if not read:
+        print("It is encrypted: its bytes are whole, and no record was read. --identity FILE reads them.")

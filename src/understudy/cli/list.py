@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+# ruff: noqa: PLC0415 - what is heavy is imported when the command runs
+import contextlib
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from understudy.cli.options import OutDir, S3Uri, local_repository, remote_repository, settings_from
 from understudy.cli.output import Json, print_json
+from understudy.errors import IntegrityError, NotFoundError
+
+if TYPE_CHECKING:
+    from understudy.backup.repository import Repository, StoredSet
 
 
 def command(
@@ -29,15 +35,25 @@ def command(
     repository = remote or local_repository(settings)
     sets = repository.sets()
     if as_json:
-        print_json(
-            [
-                {"id": str(one.id), "created_at": one.id.created.isoformat(), "bytes": one.size, "key": one.key}
-                for one in sets
-            ]
-        )
+        print_json([_as_data(repository, one) for one in sets])
         return
     if not sets:
         where = settings.backup_s3_uri if remote else settings.backup_dir
         print(f"No sets in {where}. Take one: understudy backup", file=sys.stderr)
     for one in sets:
         print(f"{one.id.created:%Y-%m-%dT%H:%M:%SZ}\t{one.size}\t{one.key}")
+
+
+def _as_data(repository: Repository, stored: StoredSet) -> dict[str, Any]:
+    """Return a set with what its metadata says; null where that cannot be read."""
+    from understudy.backup.repository import peek
+
+    told: dict[str, Any] = {
+        "id": str(stored.id), "created_at": stored.id.created.isoformat(), "bytes": stored.size, "key": stored.key,
+        "tier": None, "components": None, "missing": None, "encrypted": None,
+    }  # fmt: skip
+    with contextlib.suppress(IntegrityError, NotFoundError):  # it is listed all the same; `check` says what is wrong
+        metadata = peek(repository, stored)
+        told |= {"tier": metadata.tier, "components": [*metadata.components], "missing": dict(metadata.missing)}
+        told["encrypted"] = metadata.encryption is not None
+    return told

@@ -15,7 +15,7 @@ import typer
 from understudy.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from understudy.backup.component import Component
+    from understudy.backup.encryption import Key
     from understudy.backup.repositories.local import LocalRepository
     from understudy.backup.repository import Repository
     from understudy.settings import Settings
@@ -32,6 +32,9 @@ class ComponentName(StrEnum):
 
 OutDir = Annotated[Path | None, typer.Option("--out-dir", help="Where sets are kept (BACKUP_DIR; ./backups).")]
 S3Uri = Annotated[str | None, typer.Option("--s3-uri", help="Object store, as s3://bucket/prefix (S3_URI).")]
+Identity = Annotated[
+    Path | None, typer.Option("--identity", help="Secret key that opens encrypted sets (BACKUP_IDENTITY).")
+]
 Components = Annotated[list[ComponentName] | None, typer.Option("--component", help="Only this component; repeatable.")]
 
 
@@ -91,9 +94,11 @@ def needed_remote(settings: Settings) -> Repository:
     return remote
 
 
-def chosen(names: list[ComponentName] | None, *components: Component) -> list[Component]:
-    """Return the components that were named; all of them where none was."""
-    return [component for component in components if not names or component.name in names]
+def key_of(settings: Settings) -> Key:
+    """Return what opens encrypted sets: BACKUP_IDENTITY, BACKUP_PASSPHRASE, or nothing."""
+    from understudy.backup.encryption import Key
+
+    return Key.from_settings(settings)
 
 
 def duration_s(text: str) -> float:

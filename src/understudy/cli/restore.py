@@ -7,28 +7,36 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from understudy.cli.options import (
     Components,
+    Identity,
     OutDir,
     S3Uri,
-    chosen,
+    key_of,
     local_repository,
     needed_remote,
     settings_from,
-    target_of,
 )
 from understudy.cli.output import Json, print_json
-from understudy.errors import IncompleteError, RefusedError, UsageError
+from understudy.cli.stack import components_of
+from understudy.errors import RefusedError, UsageError
+
+if TYPE_CHECKING:
+    from understudy.backup.component import Component, RestoreReport
+    from understudy.backup.restore import Restored
+    from understudy.backup.set import BackupSet
 
 LATEST = "latest"
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="[SET|latest]", help="An id, a directory or an archive.")] = LATEST,
+    name: Annotated[
+        str, typer.Argument(metavar="[SET|latest]", help="An id, a directory, an archive or a dump.rdb(.gz).")
+    ] = LATEST,
     from_s3: Annotated[str | None, typer.Option(help="Restore from the object store: an id, or latest.")] = None,
     input_dir: Annotated[
         str | None, typer.Option("--input", "-i", metavar="DIR", help="The set's directory or archive.")
@@ -38,73 +46,105 @@ def command(
     recreate_stream_groups: Annotated[
         bool, typer.Option("--recreate-stream-groups/--no-recreate-stream-groups", help="Bring back consumer groups.")
     ] = True,
+    table: Annotated[
+        list[str] | None, typer.Option("--table", help="Only this table of PostgreSQL, as schema.table; repeatable.")
+    ] = None,
+    into_database: Annotated[
+        str | None, typer.Option("--into-database", help="Another database of PostgreSQL than the set's.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Do not ask before overwriting.")] = False,
+    no_safety_set: Annotated[
+        bool, typer.Option("--no-safety-set", help="Take no set of what is about to be overwritten.")
+    ] = False,
+    identity: Identity = None,
     out_dir: OutDir = None,
     s3_uri: S3Uri = None,
     as_json: Json = False,
 ) -> None:
-    """Write a set's keys back to their owners. Interrupted, it can be run again and completes.
+    """Write a set back: databases, keys to their owners, collections. What it would replace is asked about first.
 
-    The set is checked first; nothing is written from a damaged one, nor to a server too old for it.
+    The set and every server are checked before anything is written. What is overwritten is kept in a safety set.
+    Interrupted, it can be run again and completes.
 
     \b
     Examples:
       understudy restore latest
+      understudy restore --component postgres --dry-run latest
       understudy restore --from-s3 latest --s3-uri s3://my-bucket/redis-backups
-      understudy restore latest --overwrite --dry-run
+      understudy restore --component postgres --table public.topics --into-database rescue latest
+      understudy restore ./redis_20241001_020000.rdb.gz
     """
     from understudy import progress
     from understudy.backup.component import RestoreOptions
-    from understudy.backup.components.redis import RedisComponent
-    from understudy.backup.restore import opened, restore
-    from understudy.pages.figures import count
+    from understudy.backup.encryption import Lock, unlocked
+    from understudy.backup.restore import bring_back, held, keeper, opened
 
     if (s3_uri and not from_s3) or (input_dir and (from_s3 or name != LATEST)):
         raise UsageError(
             "choosing the set to restore", "two places are named",
             "From the object store: --from-s3 latest --s3-uri URI. From a directory: -i DIR alone.",
         )  # fmt: skip
-    settings = settings_from(out_dir, s3_uri)
+    settings = settings_from(out_dir, s3_uri, backup_identity=identity)
     shown = progress.for_terminal(quiet=as_json)
-    options = RestoreOptions(overwrite, recreate_stream_groups, dry_run)
-    remote = needed_remote(settings) if from_s3 else None
-    component = RedisComponent(target_of(settings))
-    with opened(from_s3 or input_dir or name, local_repository(settings), remote, shown, settings.profile) as backup:
-        picked = chosen(components, component)
-        if not dry_run and not force:
-            _confirm([line for one in picked for line in one.overwrites(backup, options)])
-        reports = restore(backup, picked, options, shown)
-        metadata = backup.metadata
+    options = RestoreOptions(overwrite, recreate_stream_groups, dry_run, tuple(table or ()), into_database)
+    local, remote = local_repository(settings), needed_remote(settings) if from_s3 else None
+    names = [str(one) for one in components or ()]
+    place = from_s3 or input_dir or name
+    keep = None if no_safety_set else keeper(local, settings.profile, Lock.from_settings(settings), shown)
+    with (
+        opened(place, local, remote, shown, settings.profile, names) as stored,
+        unlocked(stored, key_of(settings), local, shown) as backup,
+    ):
+        picked = components_of(settings, held(backup, names), for_restore=True)
+        try:
+            outcome = bring_back(backup, picked, options, shown, agree=None if force else _agree, keep=keep)
+            _tell(backup, picked, outcome, dry_run, as_json)
+        finally:
+            for component in picked:
+                component.close()
+    outcome.raise_failure(str(backup.metadata.id))
+
+
+def _tell(backup: BackupSet, picked: Sequence[Component], outcome: Restored, dry_run: bool, as_json: bool) -> None:
+    metadata = backup.metadata
+    safety = str(outcome.safety.backup.metadata.id) if outcome.safety else None
     if as_json:
+        reports = {name: dataclasses.asdict(report) for name, report in outcome.reports.items()}
+        sources = {component.name: component.sources(backup) for component in picked}
+        failed = {name: error.as_data() for name, error in outcome.failed.items()}
         print_json(
-            {"id": str(metadata.id), "dry_run": dry_run}
-            | {"components": {name: dataclasses.asdict(report) for name, report in reports.items()}}
+            {"id": str(metadata.id), "dry_run": dry_run, "components": reports, "sources": sources}
+            | {"failed": failed, "safety_set": safety}
         )
-    failures: list[str] = []
-    for title, report in reports.items():
-        failures += report.failures
-        if as_json:
-            continue
+        return
+    if dry_run:
+        print(f"[DRY RUN] The set is {metadata.id}, taken {metadata.id.created:%Y-%m-%d %H:%M:%S} UTC")
+    for component in picked:
         if dry_run:
-            print(f"[DRY RUN] Would restore {title.capitalize()} from: {metadata.id} ({count(metadata.keys, 'key')})")
-        counts = f"restored={report.restored}, skipped={report.skipped}, expired={report.expired}"
-        functions = f", functions={report.functions}" if report.functions else ""
-        print(f"{'[DRY RUN] ' if dry_run else ''}Restore {title} -> {counts}, failed={report.failed}{functions}")
+            print(f"[DRY RUN] Would restore {component.title} from: {', '.join(component.sources(backup))}")
+    for name, report in outcome.reports.items():
+        print(f"{'[DRY RUN] ' if dry_run else ''}Restore {name} -> {_counts(name, report)}")
         if report.functions_kept:
             print(f"Function libraries that exist already were kept: {report.functions_kept}")
         if report.skipped and not dry_run:
             print("Skipped keys exist already; --overwrite replaces them.")
-    failed = sum(report.failed for report in reports.values())
-    if failed:
-        why = f"{count(failed, 'item')} failed"
-        raise IncompleteError(f"restoring {metadata.id}", why, "Mend the cause, then run it again.", failures)
+    for name in outcome.failed:
+        print(f"Restore {name} -> failed")
 
 
-def _confirm(lost: Sequence[str]) -> None:
+def _counts(name: str, report: RestoreReport) -> str:
+    counts = dict(report.counts)
+    if name == "redis":
+        counts = {"restored": report.restored, "skipped": report.skipped, "expired": report.expired} | counts
+    counts["failed"] = report.failed
+    if report.functions:
+        counts["functions"] = report.functions
+    return ", ".join(f"{what}={number}" for what, number in counts.items())
+
+
+def _agree(lost: Sequence[str]) -> None:
     """Ask before something is overwritten; `--force` answers it, and without a terminal the answer is no."""
-    if not lost:
-        return
     if not sys.stdin.isatty():
         raise RefusedError("restoring", f"it would replace {lost[0]}", "Add --force if that is meant.", [*lost])
     for line in lost:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from understudy.cli.options import OutDir, local_repository, settings_from, target_of
+from understudy.cli.options import Identity, OutDir, key_of, local_repository, settings_from, target_of
 from understudy.cli.output import Json, print_json
 from understudy.errors import IntegrityError, VerdictError
 
@@ -21,10 +21,11 @@ def command(
     ] = "latest",
     sample: Annotated[int, typer.Option(min=1, help="Compare so many random keys.")] = 200,
     full: Annotated[bool, typer.Option("--full", help="Compare every key, both ways.")] = False,
+    identity: Identity = None,
     out_dir: OutDir = None,
     as_json: Json = False,
 ) -> None:
-    """Compare a set with the server: values, expiry times and, with --full, keys that the set lacks.
+    """Compare a set's keys with the server: values, expiry times and, with --full, keys that the set lacks.
 
     Exits with 12 where they differ. Keys that were written after the backup differ by right.
 
@@ -34,12 +35,18 @@ def command(
       understudy verify --full
     """
     from understudy import progress
-    from understudy.backup.restore import opened
+    from understudy.backup.encryption import unlocked
+    from understudy.backup.restore import held, opened
     from understudy.backup.verify import verify
 
-    settings = settings_from(out_dir)
+    settings = settings_from(out_dir, backup_identity=identity)
     shown = progress.for_terminal(quiet=as_json)
-    with opened(input_dir, local_repository(settings), None, shown, settings.profile) as backup:
+    local = local_repository(settings)
+    with (
+        opened(input_dir, local, None, shown, settings.profile, ["redis"]) as stored,
+        unlocked(stored, key_of(settings), local, shown) as backup,
+    ):
+        held(backup, ["redis"])
         report = verify(backup, target_of(settings), shown, sample=None if full else sample)
     if as_json:
         print_json(dataclasses.asdict(report) | {"clean": report.clean})

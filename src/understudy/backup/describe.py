@@ -1,0 +1,42 @@
+"""Say what a set holds, in a line for each component: what its metadata recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from understudy.backup.components import NAMES, kind
+from understudy.backup.set import Metadata
+from understudy.pages.figures import count
+
+
+def title_of(name: str) -> str:
+    """Return how people write a component's name; that of one which we do not know as it is."""
+    return kind(name).title if name in NAMES else name
+
+
+def summary_of(name: str, recorded: Mapping[str, Any]) -> str:
+    """Return what a component holds, as it recorded it itself: "25 tables, 150 rows"."""
+    if isinstance(summary := recorded.get("summary"), str):
+        return summary
+    return count(recorded["keys"], "key") if isinstance(recorded.get("keys"), int) else f"see components.{name}"
+
+
+def held_in(metadata: Metadata) -> str:
+    """Return the names of the components that a set holds."""
+    return ", ".join(title_of(name) for name in metadata.components)
+
+
+def lines(metadata: Metadata) -> list[str]:
+    """Return what is worth knowing: each component, the span, what is missing, warnings, encryption."""
+    told: list[str] = []
+    if set(metadata.components) != {"redis"}:
+        told += [f"{title_of(name)}: {summary_of(name, said)}" for name, said in metadata.components.items()]
+    if len(metadata.components) > 1 and metadata.span_s is not None:
+        told.append(f"Span: {metadata.span_s:.1f} s from the first component's begin to the last one's end")
+    told += [f"Missing: {title_of(name)} ({why})" for name, why in metadata.missing.items()]
+    if metadata.encryption is not None:
+        for_whom = [f"{count(len(metadata.encryption.get('recipients', ())), 'recipient')}"]
+        for_whom += ["a passphrase"] if metadata.encryption.get("passphrase") else []
+        told.append(f"Encrypted with age for {' and '.join(for_whom)}")
+    return told
