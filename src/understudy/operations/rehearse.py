@@ -20,7 +20,6 @@ from understudy.backup.restore import opened
 from understudy.backup.set import BackupSet, Metadata
 from understudy.drill.findings import Verdict
 from understudy.errors import (
-    IntegrityError,
     NotAuthorisedError,
     NotFoundError,
     ServerSaidError,
@@ -37,6 +36,7 @@ from understudy.operations.rehearse_findings import (
     Rehearsal,
     Step,
     judge,
+    title_of,
 )
 from understudy.operations.scratch import NoScratchError, Scratch, refuse, refuse_production, scratch_for
 from understudy.pages.figures import count
@@ -77,7 +77,8 @@ def rehearsed(
         wanted = _wanted(backup.metadata, components)
         asked, left_out = _divide(checks, backup.metadata, wanted)
         for one in wanted:
-            refuse(one, backup, settings)
+            if not _not_installed(one):
+                refuse(one, backup, settings)
         if backup.metadata.encryption:  # this checks the sums, too, before anything else
             backup = stack.enter_context(unlocked(backup, Key.from_settings(settings), local, progress))
             opening.append(clock.step("Check the sums and decrypt"))
@@ -85,7 +86,8 @@ def rehearsed(
             check_sums(backup, progress)
             opening.append(clock.step("Check the sums"))
         for one in wanted:
-            kind(one).read_through(backup, progress)
+            if not _not_installed(one):
+                kind(one).read_through(backup, progress)
         opening.append(clock.step("Read every file"))
         scratches: dict[str, Scratch] = {}
         found = [_restored(one, backup, settings, stack, scratches, progress, began) for one in wanted]
@@ -141,6 +143,15 @@ def _wanted(metadata: Metadata, names: Sequence[str]) -> list[str]:
             if name in metadata.components and (not names or name in names)]  # fmt: skip
 
 
+def _not_installed(name: str) -> str:
+    """Return what is missing to read a component at all; nothing where it can be."""
+    try:
+        kind(name)
+    except ImportError as error:
+        return f"{error.name} is not installed: pip install 'understudy[{name}]'"
+    return ""
+
+
 def _divide(checks: Sequence[Check], metadata: Metadata, wanted: Sequence[str]) -> tuple[list[Check], tuple[str, ...]]:
     """Return the checks to run, and in words what is not looked at because it was not asked for.
 
@@ -160,13 +171,13 @@ def _divide(checks: Sequence[Check], metadata: Metadata, wanted: Sequence[str]) 
 
 
 def _refuse_unknown_database(check: Check, metadata: Metadata) -> None:
-    if check.component != "postgres" or check.database is None:
+    if check.kind == "command" or check.database is None or "postgres" not in metadata.components:
         return
-    databases = list(metadata.components["postgres"].get("databases", ()))
+    databases = [row.get("name") for row in metadata.components["postgres"].get("databases", ())]
     if check.database not in databases:
         raise UsageError(
             f"reading the check {check.name!r} of [[rehearse.checks]]", f"the set has no database {check.database!r}",
-            f"It has {', '.join(databases)}.",
+            f"It has {', '.join(map(str, databases))}.",
         )  # fmt: skip
 
 
@@ -181,8 +192,9 @@ def _restored(
 ) -> ComponentFindings:
     """Restore one component into a scratch server, which runs as long as the stack, and compare it."""
     recorded = backup.metadata.components[name]
-    title = getattr(kind(name), "title", name)
-    found = ComponentFindings(name, title, age_s=_age_s(recorded, backup.metadata, now))
+    found = ComponentFindings(name, title_of(name), age_s=_age_s(recorded, backup.metadata, now))
+    if lacking := _not_installed(name):
+        return replace(found, open_questions=(f"not rehearsed: {lacking}",))
     clock = _Stopwatch()
     try:
         scratch = stack.enter_context(scratch_for(name, backup, settings))
@@ -194,8 +206,6 @@ def _restored(
     found = replace(found, server=scratch.server, steps=(clock.step("start"),))
     try:
         scratch.component.check_target(backup, RestoreOptions())
-    except IntegrityError as error:
-        return _told(found, error)
     except UnderstudyError as error:  # it says nothing of the set
         return replace(found, open_questions=(f"not rehearsed: {error}",))
     try:

@@ -12,7 +12,13 @@ from understudy.drill.findings import WORST_FIRST, Verdict, Word
 
 FORMAT = "understudy-rehearsal"
 VERSION = 1
+TITLES = {"postgres": "PostgreSQL", "redis": "Redis", "qdrant": "Qdrant"}
 MOST_NAMED = 100  # differences and failures that are kept by name; the rest is counted
+
+
+def title_of(name: str) -> str:
+    """Return how people write a component, also one that we do not know or that is not installed."""
+    return TITLES.get(name, name)
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,10 @@ class ComponentFindings:
     def restored(self) -> bool:
         """Tell whether it was written back whole."""
         return bool(self.counted) and not self.failures
+
+    def named(self, text: str) -> str:
+        """Return what was found with the component's name before it, where that is not there already."""
+        return text if text.startswith(self.title) else f"{self.title}: {text}"
 
     @property
     def took_s(self) -> float:
@@ -162,8 +172,8 @@ def judge(
     """Return the verdict on a rehearsal: the worst of its components, checks and limits, and the reasons for it."""
     found: list[tuple[Word, str]] = []
     for one in components:
-        found += [("failed", f"{one.title}: {text}") for text in (*one.failures, *one.differences)]
-        found += [("unknown", f"{one.title}: {text}") for text in one.open_questions]
+        found += [("failed", one.named(text)) for text in (*one.failures, *one.differences)]
+        found += [("unknown", one.named(text)) for text in one.open_questions]
     found += [(check.word, f"check {check.name!r}: {check.text}") for check in checks if check.word != "passed"]
     found += [("failed", text) for text in exceeded(components, limits, recovery_s)]
     word: Word = next((word for word in WORST_FIRST if any(one == word for one, _ in found)), "passed")

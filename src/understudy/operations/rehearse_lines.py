@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from understudy.backup.components import NAMES, kind
 from understudy.drill.findings import WORST_FIRST, Word
-from understudy.operations.rehearse_findings import ComponentFindings, Rehearsal, duration, exceeded
+from understudy.operations.rehearse_findings import ComponentFindings, Rehearsal, duration, exceeded, title_of
 
 SIGNS: dict[Word, str] = {"passed": "[OK]", "failed": "[FAILED]", "unknown": "[UNKNOWN]"}
 _MOST_LINES = 20
@@ -18,10 +17,10 @@ def lines(result: Rehearsal) -> list[str]:
     if restored:
         found.append(f"[OK] Restore completed: {', '.join(restored)}")
     found += [
-        f"[FAILED] Restore of {one.title}: {text}" for one in result.components for text in one.failures[:_MOST_LINES]
+        f"[FAILED] Restore of {one.named(text)}" for one in result.components for text in one.failures[:_MOST_LINES]
     ]
     found += _data(result)
-    found += [f"[UNKNOWN] {one.title}: {text}" for one in result.components for text in one.open_questions]
+    found += [f"[UNKNOWN] {one.named(text)}" for one in result.components for text in one.open_questions]
     found += [f"{SIGNS[one.word]} Check {one.name!r}: {one.text}" for one in result.checks]
     found += [f"[NOT IN THE SET] {title_of(name)}: {why}" for name, why in result.missing.items()]
     found += [f"[NOT ASKED FOR] {what}" for what in result.left_out]
@@ -34,11 +33,6 @@ def unrestored(result: Rehearsal) -> list[str]:
     return [one.title for one in result.components if not one.counted]
 
 
-def title_of(name: str) -> str:
-    """Return how people write a component, also one that we do not know."""
-    return kind(name).title if name in NAMES else name
-
-
 def _data(result: Rehearsal) -> list[str]:
     compared = [one for one in result.components if one.counted]
     if not compared:
@@ -47,7 +41,7 @@ def _data(result: Rehearsal) -> list[str]:
     found = ["[OK] Data integrity verified:" if word == "passed" else "[FAILED] Data integrity:"]
     for one in compared:
         found.append(f"{_INDENT}{one.title}: {one.counted}" + "".join(f" ({note})" for note in one.notes))
-        found += [f"{_INDENT}{one.title}: {text}" for text in one.differences[:_MOST_LINES]]
+        found += [f"{_INDENT}{one.named(text)}" for text in one.differences[:_MOST_LINES]]
         if len(one.differences) > _MOST_LINES:
             found.append(f"{_INDENT}{one.title}: and {len(one.differences) - _MOST_LINES} more on the page")
     return found

@@ -9,8 +9,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from understudy.drill.findings import Word
-from understudy.operations.rehearse_findings import ComponentFindings, Rehearsal, duration
-from understudy.operations.rehearse_lines import title_of, unrestored
+from understudy.operations.rehearse_findings import ComponentFindings, Rehearsal, duration, title_of
+from understudy.operations.rehearse_lines import unrestored
 from understudy.pages.charts import Bar, timeline
 from understudy.pages.figures import precise
 from understudy.pages.page import render
@@ -115,7 +115,7 @@ def _counts(components: Iterable[ComponentFindings]) -> tuple[list[tuple[object,
 
 
 def _unchecked(result: Rehearsal) -> list[str]:
-    found = [f"{one.title}: {text}" for one in result.components for text in one.open_questions]
+    found = [one.named(text) for one in result.components for text in one.open_questions]
     found += [f"{one.title}: {text}" for one in result.components for text in one.notes]
     found += [f"{title_of(name)} is not in the set: {why}" for name, why in result.missing.items()]
     return found + [f"Not asked for: {text}" for text in result.left_out]
