@@ -92,7 +92,7 @@ def _install(settings: Settings, scheduler: Scheduler, plan: Plan, dry_run: bool
         print(f"Logs: {plan.log_dir}/backup-*.log")
     if plan.homeless:
         print(
-            f"Warning: {', '.join(plan.homeless)} stand in this environment only, and will be missing at night.\n"
+            f"Warning: only in this environment, so missing at night: {', '.join(plan.homeless)}.\n"
             "Try: put them as KEY=VALUE into a file (chmod 600), and: understudy schedule install --env-file FILE",
             file=sys.stderr,
         )

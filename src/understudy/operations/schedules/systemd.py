@@ -60,13 +60,13 @@ class Systemd:
             for name in gone:
                 (_folder() / name).unlink(missing_ok=True)
             for name, unit in units.items():
-                write_file(_folder() / name, unit.encode(errors="surrogateescape"), _MODE)
+                _write(_folder() / name, unit)
         except OSError as error:
             with contextlib.suppress(OSError):
                 for path in _of(plan.key):
                     path.unlink()
                 for name, unit in before.items():
-                    write_file(_folder() / name, unit.encode(errors="surrogateescape"), _MODE)
+                    _write(_folder() / name, unit)
             raise _unwritable(error) from error
         return Change(True, text, (*to_do, *_started(list(units))))
 
@@ -76,14 +76,17 @@ class Systemd:
         text = "\n".join(str(path) for path in units)
         if dry_run or not units:
             return Change(bool(units), text)
-        to_do = _stop([path.name for path in units if path.suffix == ".timer"])
+        timers = [path.name for path in units if path.suffix == ".timer"]
+        stopped = not _systemctl("disable", "--now", *timers)
         try:
             for path in units:
                 path.unlink(missing_ok=True)
+                (_folder() / "timers.target.wants" / path.name).unlink(missing_ok=True)
         except OSError as error:
             raise _unwritable(error) from error
         reload = _systemctl("daemon-reload")
-        return Change(True, text, (*to_do, reload) if reload else to_do)
+        to_do = () if stopped else (_typed("stop", *timers),)
+        return Change(True, text, (reload, *to_do) if reload else to_do)
 
 
 def on_calendar(time: CronTime) -> list[str]:
@@ -166,6 +169,11 @@ def _started(units: list[str]) -> tuple[str, ...]:
     return tuple(failed)
 
 
+def _write(path: Path, unit: str) -> None:
+    write_file(path, unit.encode(errors="surrogateescape"), _MODE)
+    path.chmod(_MODE)  # whatever the umask says: systemd complains about units that are hidden
+
+
 def _stop(timers: list[str]) -> tuple[str, ...]:
     failed = _systemctl("disable", "--now", *timers) if timers else ""
     return (failed,) if failed else ()
@@ -173,12 +181,19 @@ def _stop(timers: list[str]) -> tuple[str, ...]:
 
 def _systemctl(*words: str) -> str:
     """Run systemctl; return nothing, or what is to be typed where systemd cannot be reached (in a container)."""
-    command = ["systemctl", *([] if _is_system() else ["--user"]), *words]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
+        done = subprocess.run(_command(*words), capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired):
-        return " ".join(command)
-    return " ".join(command) if done.returncode else ""
+        return _typed(*words)
+    return _typed(*words) if done.returncode else ""
+
+
+def _command(*words: str) -> list[str]:
+    return ["systemctl", *([] if _is_system() else ["--user"]), *words]
+
+
+def _typed(*words: str) -> str:
+    return " ".join(_command(*words))
 
 
 def _unwritable(error: OSError) -> UnderstudyError:
