@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 
 from understudy.backup.set import SetId
 from understudy.operations.tier import Tier
+from understudy.pages.figures import count
 from understudy.settings import Settings
 
 
@@ -98,12 +99,12 @@ def _decision(one: Known, policy: Policy, now: datetime, failed: bool, protected
     age = now - one.id.created
     old = f"{one.tier}, {_days(age)} old"
     if age <= timedelta(days=days):
-        return Decision(one.id, True, f"{old}, kept for {days} days")
+        return Decision(one.id, True, f"{old}, kept for {count(days, 'day')}")
     if protected:
         return Decision(one.id, True, f"{old}, but {protected}")
     if failed:
         return Decision(one.id, True, f"{old}, but the newest run failed: nothing is deleted")
-    return Decision(one.id, False, f"{old}, kept for {days} days only")
+    return Decision(one.id, False, f"{old}, kept for {count(days, 'day')} only")
 
 
 def _days(age: timedelta) -> str:

@@ -1,0 +1,168 @@
+"""What retention decides: readable tables in `golden/`, and promises that hold for any sets at all."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from understudy.backup.set import SetId
+from understudy.operations.retention import Known, Policy, decide
+
+GOLDEN = Path(__file__).parent / "golden"
+NOW = datetime(2026, 11, 21, 2, 0, 40, tzinfo=UTC)
+DAYS = {"daily": 7, "weekly": 30, "monthly": 365, "safety": 7}
+
+
+def set_id(created: datetime, number: int = 0, profile: str = "prd") -> SetId:
+    return SetId.parse(f"stack-{profile}-{created:%Y%m%dT%H%M%SZ}-{number:04x}")
+
+
+def told(path: Path) -> tuple[list[Known], Policy, datetime, bool, list[str]]:
+    """Read a golden file: `key: value` lines, then one set a line with what is to become of it."""
+    head, _, table = path.read_text().partition("\n\n")
+    said = dict(line.split(": ", 1) for line in head.splitlines() if not line.startswith("#"))
+    sets, wanted = [], []
+    for number, line in enumerate(line for line in table.splitlines() if line.strip() and not line.startswith("#")):
+        about, _, decision = line.partition("->")
+        created, tier, *words = about.split()
+        profile = next((word.removeprefix("of:") for word in words if word.startswith("of:")), "prd")
+        one = set_id(datetime.fromisoformat(created), number, profile)
+        sets.append(Known(
+            one, None if tier == "hand" else tier, "damaged" not in words, "verified" in words, "rehearsed" in words
+        ))  # fmt: skip
+        wanted.append(f"{one}: {' '.join(decision.split())}")
+    keep = {name: int(said[f"{name} keep"]) for name in DAYS if f"{name} keep" in said}
+    days = {name: int(said.get(f"{name} days", DAYS[name])) for name in DAYS}
+    now = datetime.fromisoformat(said["now"])
+    return sets, Policy("prd", days, keep), now, said.get("newest run") == "failed", wanted
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in GOLDEN.glob("*.txt")))
+def test_what_is_decided_is_what_the_table_says(name: str) -> None:
+    sets, policy, now, failed, wanted = told(GOLDEN / name)
+    decided = {one.id: one for one in decide(sets, policy, now, failed)}
+    assert [
+        f"{one.id}: {'keep' if decided[one.id].keep else 'delete'} ({decided[one.id].reason})" for one in sets
+    ] == wanted
+
+
+def test_there_are_tables() -> None:
+    assert len(list(GOLDEN.glob("*.txt"))) >= 5
+
+
+TIERS = st.sampled_from([None, "daily", "weekly", "monthly", "safety", "hourly"])
+SETS = st.lists(
+    st.builds(
+        lambda hours, tier, good, verified, rehearsed, profile: (
+            NOW - timedelta(hours=hours), tier, good, verified, rehearsed, profile
+        ),
+        st.integers(-48, 24 * 500), TIERS, st.booleans() | st.just(True), st.booleans(), st.booleans(),
+        st.sampled_from(["prd", "prd", "prd", "dev"]),
+    ),
+    max_size=16,
+).map(
+    lambda rows: [
+        Known(set_id(row[0], number, row[5]), row[1], row[2], row[3], row[4]) for number, row in enumerate(rows)
+    ]
+)  # fmt: skip
+POLICIES = st.builds(
+    lambda days, keep: Policy(
+        "prd", dict(zip(DAYS, days, strict=True)), dict(zip(("daily", "weekly", "monthly"), keep, strict=True))
+    ),
+    st.tuples(*[st.integers(1, 400)] * 4),
+    st.tuples(*[st.integers(0, 5)] * 3),
+)
+
+
+def deleted(sets: list[Known], policy: Policy, failed: bool = False) -> set[SetId]:
+    return {one.id for one in decide(sets, policy, NOW, failed) if not one.keep}
+
+
+def newest(sets: list[Known]) -> list[SetId]:
+    return sorted((one.id for one in sets), reverse=True)
+
+
+@given(SETS, POLICIES)
+def test_what_may_never_be_deleted_is_kept(sets: list[Known], policy: Policy) -> None:
+    gone = deleted(sets, policy)
+    ours = [one for one in sets if one.id.profile == "prd"]
+    for tier in DAYS:
+        good = newest([one for one in ours if one.good and one.tier == tier])
+        assert gone.isdisjoint(good[: max(1, policy.keep.get(tier, 0))])
+    assert gone.isdisjoint(newest([one for one in ours if one.good and one.verified])[:1])
+    assert gone.isdisjoint(newest([one for one in ours if one.good and one.rehearsed])[:1])
+    for one in sets:
+        someone_else = one.tier in {None, "hourly"} or not one.good or one.id.profile != "prd"
+        if someone_else or NOW - one.id.created <= timedelta(days=policy.days[str(one.tier)]):
+            assert one.id not in gone
+
+
+@given(SETS, POLICIES)
+def test_what_is_too_old_and_not_protected_is_deleted(sets: list[Known], policy: Policy) -> None:
+    ours = [one for one in sets if one.id.profile == "prd"]
+    protected = {
+        *newest([one for one in ours if one.good and one.verified])[:1],
+        *newest([one for one in ours if one.good and one.rehearsed])[:1],
+    }
+    for tier in DAYS:
+        protected |= set(
+            newest([one for one in ours if one.good and one.tier == tier])[: max(1, policy.keep.get(tier, 0))]
+        )
+    assert (
+        deleted(sets, policy)
+        == {
+            one.id
+            for one in ours
+            if one.good and one.tier in DAYS and NOW - one.id.created > timedelta(days=policy.days[one.tier])
+        }
+        - protected
+    )
+
+
+@given(SETS, POLICIES)
+def test_nothing_is_deleted_while_the_newest_run_failed(sets: list[Known], policy: Policy) -> None:
+    assert deleted(sets, policy, failed=True) == set()
+
+
+@given(SETS, POLICIES)
+def test_deciding_again_after_deleting_deletes_nothing(sets: list[Known], policy: Policy) -> None:
+    gone = deleted(sets, policy)
+    assert deleted([one for one in sets if one.id not in gone], policy) == set()
+
+
+@given(SETS, POLICIES, st.sampled_from(sorted(DAYS)), st.integers(0, 100))
+def test_more_days_never_delete_more(sets: list[Known], policy: Policy, tier: str, more: int) -> None:
+    longer = Policy("prd", {**policy.days, tier: policy.days[tier] + more}, policy.keep)
+    assert deleted(sets, longer) <= deleted(sets, policy)
+
+
+@given(SETS, POLICIES, st.randoms())
+def test_the_order_in_which_sets_are_given_does_not_matter(
+    sets: list[Known], policy: Policy, chance: random.Random
+) -> None:
+    mixed = list(sets)
+    chance.shuffle(mixed)
+    assert decide(mixed, policy, NOW, False) == decide(sets, policy, NOW, False)
+
+
+@given(SETS, POLICIES, st.booleans())
+def test_every_set_gets_one_decision_with_a_reason(sets: list[Known], policy: Policy, failed: bool) -> None:
+    decisions = decide(sets, policy, NOW, failed)
+    assert [one.id for one in decisions] == newest(sets)
+    assert all(one.reason and "\n" not in one.reason for one in decisions)
+
+
+@pytest.mark.parametrize("tier", sorted(DAYS))
+def test_a_set_is_kept_for_exactly_its_days(tier: str) -> None:
+    now = NOW.replace(microsecond=0)
+    limit = now - timedelta(days=DAYS[tier])
+    newer = Known(set_id(now, 1), tier)
+    for created, gone in ((limit, False), (limit - timedelta(seconds=1), True), (limit + timedelta(seconds=1), False)):
+        old = Known(set_id(created), tier)
+        decisions = decide([old, newer], Policy("prd", DAYS), now, False)
+        assert (old.id in {one.id for one in decisions if not one.keep}) is gone
