@@ -56,7 +56,7 @@ class Shared:
         self.seen: list[Document] = []
         # fail_snapshot, fail_delete, fail_recover: a 500 with this text; snapshot_s, recover_s, pause_s: how slow;
         # cut_download, late_504, wrong_checksum, no_checksum; padding: bytes more in a snapshot; version; html;
-        # redirect: to this address
+        # redirect: to this address; states: of shards, by number; resharding: operations under way
         self.switches: Document = {}
 
     def find(self, name: str) -> tuple[str, Collection]:
@@ -198,18 +198,24 @@ class Node:
 
     async def placement(self, request: Request) -> Response:
         _, collection = self.shared.find(request.path_params["name"])
+        states, under_way = self.shared.switches.get("states", {}), self.shared.switches.get("resharding", [])
         rows = [
-            {"shard_id": number, "state": "Active", "peer_id": self.shared.peers[self.shared.owner(number)]}
+            {"shard_id": number, "state": states.get(str(number), "Active"), "peer_id": self.shared.peers[owner]}
             for number in collection.shards
+            for owner in [self.shared.owner(number)]
         ]
         local = [
-            {"shard_id": row["shard_id"], "points_count": len(collection.shards[row["shard_id"]]), "state": "Active"}
+            {
+                "shard_id": row["shard_id"],
+                "points_count": len(collection.shards[row["shard_id"]]),
+                "state": row["state"],
+            }
             for row in rows
             if row["peer_id"] == self.peer
         ]
         remote = [row for row in rows if row["peer_id"] != self.peer]
         answer = {"peer_id": self.peer, "shard_count": len(rows), "local_shards": local, "remote_shards": remote}
-        return ok({**answer, "shard_transfers": []})
+        return ok({**answer, "shard_transfers": [], "resharding_operations": under_way})
 
     async def upsert(self, request: Request) -> Response:
         _, collection = self.shared.find(request.path_params["name"])

@@ -20,11 +20,20 @@ from support import meanwhile
 from understudy.backup.check import check
 from understudy.backup.component import RestoreOptions
 from understudy.backup.components.qdrant import QdrantComponent
+from understudy.backup.qdrant import restore as restoring
 from understudy.backup.qdrant.names import MOST_PATH, in_url, paths
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.set import BackupSet, safe_path
 from understudy.backup.take import take
-from understudy.errors import IntegrityError, NotFoundError, RefusedError, UnderstudyError, UsageError
+from understudy.errors import (
+    IncompleteError,
+    IntegrityError,
+    NotFoundError,
+    RefusedError,
+    UnderstudyError,
+    UnreachableError,
+    UsageError,
+)
 from understudy.progress import Silent
 from understudy.settings import load
 
@@ -303,6 +312,38 @@ def test_a_cluster_of_which_a_peer_was_not_named_is_refused(cluster: StandIn) ->
         found.connect()
 
 
+@pytest.mark.parametrize("state", ["Dead", "Partial", "Listener"])
+def test_a_shard_without_an_active_replica_fails_the_backup(cluster: StandIn, tmp_path: Path, state: str) -> None:
+    fill(cluster, "docs", 6, shard_number=3)
+    cluster.set(states={"1": state})
+    with pytest.raises(IncompleteError, match=r"1 shard.s. have no active replica") as raised:
+        backed_up(cluster, tmp_path)
+    assert raised.value.items == ["shard 1"]
+    assert cluster.left() == []
+
+
+def test_a_collection_whose_shards_are_being_changed_is_refused(cluster: StandIn, tmp_path: Path) -> None:
+    fill(cluster, "docs", 6, shard_number=3)
+    cluster.set(resharding=[{"direction": "up", "shard_id": 3, "peer_id": 1}])
+    with pytest.raises(RefusedError, match="number of shards is being changed"):
+        backed_up(cluster, tmp_path)
+
+
+def test_a_restore_waits_until_every_replica_is_active(
+    cluster: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(cluster, "docs", 6, shard_number=3)
+    backup = backed_up(cluster, tmp_path)
+    drop(cluster, "docs")
+    cluster.set(states={"2": "Recovery"})
+    monkeypatch.setattr(restoring, "_SETTLED_WITHIN_S", 0.5)
+    with component(cluster) as found:
+        with pytest.raises(UnreachableError, match="waiting for the replicas of docs"):
+            found.restore(backup, OPTIONS, Silent())
+        cluster.set(states={"2": "Listener"})
+        assert found.restore(backup, OPTIONS, Silent()).failed == 0
+
+
 def test_two_servers_that_are_no_cluster_are_refused(qdrant: StandIn, cluster: StandIn) -> None:
     with (
         pytest.raises(UsageError, match="no cluster"),
@@ -354,6 +395,23 @@ def test_a_collection_that_is_set_up_otherwise_is_refused_with_what_differs(qdra
     error = refusal(qdrant, backup)
     assert isinstance(error, RefusedError)
     assert "docs has there shard_number 3, and in the set 2" in error.why
+
+
+def test_vectors_of_another_size_or_name_are_refused_and_another_index_is_not(qdrant: StandIn, tmp_path: Path) -> None:
+    fill(qdrant, "docs", 2)
+    backup = backed_up(qdrant, tmp_path)
+    place = "/collections/docs"
+    for vectors, problem in (
+        ({"size": 9, "distance": "Cosine"}, "docs has there vectors 9 Cosine, and in the set 4 Cosine"),
+        ({"text": {"size": 4, "distance": "Cosine"}}, "docs has there vectors None, and in the set 4 Cosine"),
+    ):
+        drop(qdrant, "docs")
+        ask(qdrant, "PUT", place, {"vectors": vectors})
+        assert refusal(qdrant, backup).items[0] == problem
+    drop(qdrant, "docs")
+    ask(qdrant, "PUT", place, {"vectors": {"size": 4, "distance": "Cosine", "on_disk": True}, "hnsw_config": {"m": 8}})
+    with component(qdrant) as found:
+        found.check_target(backup, OPTIONS)
 
 
 def test_names_that_stand_in_the_way_are_refused(qdrant: StandIn, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from understudy.backup.qdrant.node import Node
 from understudy.errors import IncompleteError, NotFoundError, RefusedError, UsageError
 
 ACTIVE = "Active"
+SETTLED = {ACTIVE, "Listener"}  # a listener gets every write and answers no search, for as long as it is one
 
 
 class Cluster:
@@ -119,10 +120,16 @@ class Cluster:
 
         Raises:
             IncompleteError: a shard has no active replica, so that no snapshot would hold it whole.
+            RefusedError: points are moving between shards; no snapshots would fit together.
         """
         if not self.distributed:
             return [0], []
         views = [node.shards(collection) for node in self.nodes]
+        if any(view.resharding for view in views):
+            raise RefusedError(
+                f"planning the snapshots of {shown(collection)}", "its number of shards is being changed",
+                "Wait until Qdrant is done with that, then take the backup.",
+            )  # fmt: skip
         numbers = frozenset().union(*(view.numbers for view in views))
         active = {number for view in views for number, state in view.local.items() if state == ACTIVE}
         if dead := sorted(numbers - active):
@@ -136,7 +143,7 @@ class Cluster:
             f"{shown(collection)}: shard {number} on {node.url} was {state}"
             for node, view in zip(self.nodes, views, strict=True)
             for number, state in view.local.items()
-            if state != ACTIVE
+            if state not in SETTLED
         ]
         holders = [position for position, view in enumerate(views) if view.local]
         return holders or [0], warnings  # without any shard, a snapshot still says how the collection is set up

@@ -1,6 +1,6 @@
 """One node: the calls of Qdrant's REST API that we use, with their answers as values.
 
-Source: the OpenAPI description that the Qdrant project publishes with each release (1.7 to 1.19 were read).
+Source: the OpenAPI description that the Qdrant project publishes with each release, that of 1.19.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ class Peers:
 
 @dataclass(frozen=True)
 class Shards:
-    """A collection's shards as a node sees them: the states of its own by number, every number, transfers under way."""
+    """A collection's shards as a node sees them: the states of its own by number, every number, what is under way."""
 
     local: Mapping[int, str]
     numbers: frozenset[int]
     transfers: int
+    resharding: bool
 
 
 class Node:
@@ -111,7 +112,8 @@ class Node:
             answer = self._wire.ask("GET", self._path(collection, "cluster"), doing)
             local = {int(row["shard_id"]): str(row["state"]) for row in answer["local_shards"]}
             others = (int(row["shard_id"]) for row in answer["remote_shards"])
-            return Shards(local, frozenset({*local, *others}), len(answer.get("shard_transfers", [])))
+            transfers, resharding = answer.get("shard_transfers", []), bool(answer.get("resharding_operations"))
+            return Shards(local, frozenset({*local, *others}), len(transfers), resharding)
 
     def make_snapshot(self, collection: str) -> Snapshot:
         """Have the node make a snapshot of its part of a collection; returns when it is complete."""

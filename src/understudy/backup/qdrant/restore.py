@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from understudy.backup.component import RestoreReport
 from understudy.backup.qdrant.beside import Beside
-from understudy.backup.qdrant.cluster import ACTIVE, Cluster, minor
+from understudy.backup.qdrant.cluster import SETTLED, Cluster, minor
 from understudy.backup.qdrant.names import FOLDER, shown, vectors_in
 from understudy.backup.qdrant.node import UPLOADED, Node
 from understudy.backup.qdrant.recorded import Collection, File, Recorded
@@ -25,8 +25,6 @@ from understudy.progress import Progress, stage
 _SETTLED_WITHIN_S = 3600.0
 _LOOK_EVERY_S = 0.5
 _PATIENCE_S = 10.0
-# what Qdrant compares before it recovers into a collection that is there
-_FIXED = ("vectors", "sparse_vectors", "shard_number", "sharding_method")
 
 
 def check_target(cluster: Cluster, recorded: Recorded) -> None:
@@ -59,11 +57,10 @@ def check_target(cluster: Cluster, recorded: Recorded) -> None:
     problems += [f"the alias {shown(alias)} is there a collection" for alias in recorded.aliases if alias in there]
     for collection in recorded.collections:
         if collection.name in there:
-            now = cluster.first.describe(collection.name)["config"].get("params", {})
-            then = collection.config.get("params", {})
+            now, then = _fixed(cluster.first.describe(collection.name)["config"]), _fixed(collection.config)
             problems += [
                 f"{shown(collection.name)} has there {field} {now.get(field)}, and in the set {then.get(field)}"
-                for field in _FIXED
+                for field in sorted(now.keys() | then.keys())
                 if now.get(field) != then.get(field)
             ]
     if problems:
@@ -73,6 +70,19 @@ def check_target(cluster: Cluster, recorded: Recorded) -> None:
             "(curl -X DELETE …/collections/NAME), or restore to another server.",
             problems,
         )  # fmt: skip
+
+
+def _fixed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a collection cannot change later: the sizes and distances of its vectors, and its shards.
+
+    Qdrant compares more before it recovers, in a form that differs between versions; that is left to it.
+    """
+    params = config.get("params") or {}
+    vectors = params.get("vectors") or {}
+    named = {"vectors": vectors} if "size" in vectors else {f"vectors {name}": each for name, each in vectors.items()}
+    found = {name: f"{each.get('size')} {each.get('distance')}" for name, each in named.items()}
+    found |= {f"sparse vectors {name}": "yes" for name in params.get("sparse_vectors") or {}}
+    return found | {"shard_number": params.get("shard_number"), "sharding_method": params.get("sharding_method")}
 
 
 def overwrites(cluster: Cluster, recorded: Recorded) -> list[str]:
@@ -180,7 +190,7 @@ class Restoring:
         self._until(
             f"waiting for the replicas of {shown(name)}",
             lambda: all(
-                not view.transfers and all(state == ACTIVE for state in view.local.values())
+                not view.transfers and SETTLED.issuperset(view.local.values())
                 for view in (node.shards(name) for node in self._cluster.nodes)
             ),
             f"Look at GET /collections/{shown(name)}/cluster, and run the restore again.",
