@@ -103,6 +103,17 @@ def test_rows_are_restored_counted_and_asked(
         assert not path.is_file() or SECRET not in path.read_text(errors="replace")
 
 
+@pytest.mark.parametrize("form", ["custom", "directory"])
+def test_a_set_taken_for_it_into_a_relative_directory(
+    typed: Typed, production: ScratchPostgres, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = typed("rehearse", "--take", env={"POSTGRES_URL": production.url(APP), "POSTGRES_FORMAT": form})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("[OK] Backup created: backups/")
+    assert f"     - PostgreSQL: {TOPICS} topics, {ITEMS} context_items" in done.stdout
+
+
 def test_of_a_set_that_lacks_one_row_it_fails_and_names_the_table(
     typed: Typed, production: ScratchPostgres, rows: BackupSet, tmp_path: Path
 ) -> None:

@@ -101,13 +101,18 @@ def _taken(settings: Settings, names: list[str], shown: Progress) -> str:
     from understudy.backup.encryption import Lock
     from understudy.backup.take import take
     from understudy.cli.stack import components_of, optional_of
+    from understudy.operations.audit import Audit
 
-    components = components_of(settings, names)
-    name = settings.backup_name or ("redis-backup" if [one.name for one in components] == ["redis"] else "stack-backup")
-    taken = take(
-        components, local_repository(settings), None, settings.profile, shown, name=name,
-        optional=optional_of(settings), lock=Lock.from_settings(settings),
-    )  # fmt: skip
+    picked = components_of(settings, names)
+    with contextlib.ExitStack() as stack:
+        for component in picked:
+            stack.callback(component.close)
+        entry = stack.enter_context(Audit(settings.backup_dir).recorded("backup"))
+        taken = take(
+            picked, local_repository(settings), None, settings.profile, shown,
+            name=settings.backup_name, optional=optional_of(settings), lock=Lock.from_settings(settings),
+        )  # fmt: skip
+        entry.set, entry.components = str(taken.backup.metadata.id), tuple(taken.backup.metadata.components)
     return str(taken.backup.directory)
 
 

@@ -16,12 +16,11 @@ from understudy.backup.components import NAMES, kind
 from understudy.backup.encryption import Key, unlocked
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repository import ARCHIVE_SUFFIX, Repository
-from understudy.backup.restore import opened
+from understudy.backup.restore import held, opened
 from understudy.backup.set import BackupSet, Metadata
 from understudy.drill.findings import Verdict
 from understudy.errors import (
     NotAuthorisedError,
-    NotFoundError,
     ServerSaidError,
     UnderstudyError,
     UnreachableError,
@@ -71,10 +70,10 @@ def rehearsed(
     refuse_production(settings)
     began, clock = datetime.now(UTC), _Stopwatch()
     with contextlib.ExitStack() as stack:
-        backup = stack.enter_context(opened(name, local, remote, progress, settings.profile))
+        backup = stack.enter_context(opened(name, local, remote, progress, settings.profile, components))
         place = _place(backup, name, local, settings.backup_s3_uri if remote else None)
         opening = [clock.step("Download and unpack" if remote else "Open the set")]
-        wanted = _wanted(backup.metadata, components)
+        wanted = sorted(held(backup, components), key=lambda one: NAMES.index(one) if one in NAMES else len(NAMES))
         asked, left_out = _divide(checks, backup.metadata, wanted)
         for one in wanted:
             if not _not_installed(one):
@@ -127,20 +126,6 @@ def _place(backup: BackupSet, name: str, local: LocalRepository, uri: str | None
     if backup.directory.parent.parent == local.directory and backup.directory.parent.name.startswith("."):
         return name if Path(name).is_file() else str(local.directory / archive)
     return str(backup.directory)
-
-
-def _wanted(metadata: Metadata, names: Sequence[str]) -> list[str]:
-    """Return the components to rehearse, in the order in which a restore writes them."""
-    for name in names:
-        if name not in metadata.components:
-            why = metadata.missing.get(name)
-            raise NotFoundError(
-                f"rehearsing {name} of {metadata.id}",
-                f"it is not in the set: {why}" if why else f"the set holds {', '.join(metadata.components)}",
-                "Name another set, or another --component.",
-            )  # fmt: skip
-    return [name for name in (*NAMES, *sorted(metadata.components.keys() - set(NAMES)))
-            if name in metadata.components and (not names or name in names)]  # fmt: skip
 
 
 def _not_installed(name: str) -> str:

@@ -116,7 +116,7 @@ def _directory(
     access: Access, argv: list[Any], into: Path, path: str, jobs: int, doing: str, advance: Advance
 ) -> list[FileEntry]:
     place = into / path
-    child = access.children.start([*argv, "--format=directory", f"--jobs={jobs}", f"--file={place}"])
+    child = access.children.start([*argv, "--format=directory", f"--jobs={jobs}", f"--file={place.absolute()}"])
     seen = 0
     try:
         for _ in until_done(child):
