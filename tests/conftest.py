@@ -11,6 +11,8 @@ from typing import Protocol
 
 import pytest
 
+from postgres import database, postgres_16, postgres_18  # noqa: F401 - fixtures, for every folder
+
 
 class Typed(Protocol):
     """Runs `understudy` with these words; `env` is added to the environment."""

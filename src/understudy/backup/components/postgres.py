@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.backup.component import Comparison, Counted, RestoreOptions, RestoreReport, Taken
-from understudy.backup.postgres import compare, dump, load, names, properties, read, roles, swap, target
+from understudy.backup.postgres import compare, dump, load, names, properties, read, roles, swap, tables, target
 from understudy.backup.postgres.connection import Connection, Server, is_superuser, major_of, told, version_of
 from understudy.backup.postgres.recorded import Recorded, RecordedDatabase
 from understudy.backup.postgres.tools import Access, access, choose
@@ -225,15 +225,15 @@ class PostgresComponent:
         for database, name in aims:
             if name not in standing:
                 continue
-            tables = target.standing_tables(self._server, name)
+            stand = target.standing_tables(self._server, name)
             if not options.tables:
-                if tables:
-                    held = f"{count(len(tables), 'table')}, {size(sum(tables.values()))}"
+                if stand:
+                    held = f"{count(len(stand), 'table')}, {size(sum(stand.values()))}"
                     lost.append(f"{self.title} {self._server}: the database {name} ({held})")
                 continue
             with self._server.connect(name) as inside, told(f"counting rows in {name}"):
                 for table in self._tables(database, options):
-                    if names.qualified(*table) in tables:
+                    if names.qualified(*table) in stand:
                         rows = count(target.rows_of(inside, table), "row")
                         lost.append(
                             f"{self.title} {self._server}: the table {names.qualified(*table)} of {name} ({rows})"
@@ -247,8 +247,7 @@ class PostgresComponent:
         report = RestoreReport()
         doing = f"restoring {backup.metadata.id} to PostgreSQL at {self._server}"
         for database, _ in aims:
-            tables = self._tables(database, options) if options.tables else list(database.tables)
-            report.restored += len(tables)
+            report.restored += len(self._tables(database, options) if options.tables else database.tables)
         report.counts = {"databases": len(aims), "tables": report.restored}
         if options.dry_run:
             return report
@@ -288,9 +287,9 @@ class PostgresComponent:
                 self._server, programs, connection, database, name, place, self._jobs, progress.advance, progress.say,
                 keep,
             )  # fmt: skip
-        load.load_into(
+        tables.load_into(
             self._server, programs, connection, database, self._tables(database, options), name, place,
-            progress.advance, keep,
+            progress.advance, progress.say, keep,
         )  # fmt: skip
         return []
 

@@ -60,17 +60,12 @@ class Children:
     _running: list[Child] = field(default_factory=list)
 
     def start(self, argv: Sequence[str | Path], **pipes: Any) -> Child:
-        """Start a program; its input is empty and its output goes nowhere unless `pipes` say otherwise.
-
-        It runs in the directory of its own: paths are made absolute.
-        """
+        """Start a program; its input is empty and its output goes nowhere unless `pipes` say otherwise."""
         complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed with its child
         given = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, **pipes}
         process = subprocess.Popen(
-            [str(word.absolute() if isinstance(word, Path) else word) for word in argv],
-            stderr=complaints, env=dict(self.env), cwd=self.directory,
-            start_new_session=True, umask=0o077, **given,
-        )  # fmt: skip
+            [*map(str, argv)], stderr=complaints, env=dict(self.env), start_new_session=True, umask=0o077, **given
+        )
         if named := identify(process.pid):
             self._guardian.watch(named, asks=True)
         child = Child(process, complaints)

@@ -1,21 +1,19 @@
-"""Load a dump into a database: everything into a new one that then takes its place, or some tables at once."""
+"""Load a whole dump into a new database, which then takes the place of the old one."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from understudy.backup.postgres import properties, swap, toc
+from understudy.backup.postgres import properties, swap
 from understudy.backup.postgres.children import Child, until_done
 from understudy.backup.postgres.connection import Connection, Server, short, told
 from understudy.backup.postgres.recorded import RecordedDatabase
 from understudy.backup.postgres.tools import Access
-from understudy.errors import RefusedError, ServerSaidError
 
 Advance = Callable[[int], None]
 # a failure of these leaves no data out; everything else does, or might
@@ -61,14 +59,14 @@ def load_database(
             say(f"Warning: {told_of}")
         return [f"{name}: {text}" for text in (*(each.text for each in failures), *missed)]
     except BaseException:
-        _forget(server, new)
+        forget(server, new)
         raise
     finally:
         if not connection.closed:
             swap.unclaim(connection, name)
 
 
-def _forget(server: Server, new: str) -> None:
+def forget(server: Server, new: str) -> None:
     """Drop a half-loaded database, where the server still answers; the next restore does it otherwise."""
     try:
         with swap.maintenance(server) as connection:
@@ -133,77 +131,3 @@ def read_failures(child: Child) -> list[Failure]:
             text.append(line)
     close()
     return found
-
-
-def load_into(
-    server: Server, access: Access, connection: Connection, database: RecordedDatabase, tables: list[tuple[str, str]],
-    name: str, dump: Path, advance: Advance, keep_locale: bool = True,
-) -> None:  # fmt: skip
-    """Restore tables in one transaction: dropped where they stand in `name`, and made again as the set has them.
-
-    Schemas and extensions that the database lacks and the tables need come along. A database that is not there is
-    created with everything that the tables need, and has its name when they are in it.
-
-    Raises:
-        RefusedError: something else depends on a table; nothing was changed.
-        ServerSaidError: another thing failed; nothing was changed.
-    """
-    if name in swap.names(connection):
-        with server.connect(name) as inside:
-            schemas = {one for (one,) in inside.execute("SELECT nspname FROM pg_namespace").fetchall()}
-            extensions = {one for (one,) in inside.execute("SELECT extname FROM pg_extension").fetchall()}
-        _load_tables(access, database, tables, name, dump, (schemas, extensions), advance)
-        return
-    swap.claim(connection, name)
-    swap.sweep(connection, name)
-    new = swap.fresh(name)
-    connection.execute(properties.creation(new, database.properties, keep_locale))
-    try:
-        _load_tables(access, database, tables, new, dump, None, advance)
-        swap.swap(server, connection, new, name)
-    except BaseException:
-        _forget(server, new)
-        raise
-    finally:
-        if not connection.closed:
-            swap.unclaim(connection, name)
-
-
-def _load_tables(
-    access: Access, database: RecordedDatabase, tables: list[tuple[str, str]], into: str, dump: Path,
-    has: tuple[set[str], set[str]] | None, advance: Advance,
-) -> None:  # fmt: skip
-    """Load them; `has` are the schemas and extensions that are there, None for a new database."""
-    found = toc.entries(access, dump)
-    chosen = toc.select(found, tables, (*database.roles, database.properties["owner"]))
-    for number, entry in toc.dependencies(found, chosen).items():
-        title = entry.text.removeprefix("- ")
-        if (
-            has is None
-            or (entry.kind == "SCHEMA" and title.rpartition(" ")[0] not in has[0])
-            or (entry.kind == "EXTENSION" and title.rstrip() not in has[1])
-        ):
-            chosen[number] = entry
-    listed = toc.write_list(chosen.values(), found, access.children.directory / "tables")
-    argv: list[Any] = [access.program("pg_restore"), "--single-transaction", f"--use-list={listed}"]
-    argv += [] if has is None else ["--clean", "--if-exists"]
-    child = access.children.start([*argv, "-d", access.database(into), dump])
-    for _ in until_done(child):
-        advance(0)
-    if child.process.returncode:
-        _refuse_tables(into, child)
-
-
-def _refuse_tables(into: str, child: Child) -> None:
-    """Raise what fits why pg_restore gave up; its transaction was rolled back."""
-    failures = [each.text for each in read_failures(child)]
-    doing = f"restoring tables into the database {into}"
-    why = failures[0] if failures else f"pg_restore ended with {child.process.returncode}"
-    if "depend on it" in why or "violates foreign key" in why:
-        raise RefusedError(
-            doing, f"{why}; nothing was changed",
-            "Restore the tables together (--table twice), or into another database: --into-database NAME.", failures,
-        )  # fmt: skip
-    raise ServerSaidError(
-        doing, f"{why}; nothing was changed", "Restore them into another database: --into-database NAME.", failures
-    )

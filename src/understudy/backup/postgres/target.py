@@ -173,13 +173,13 @@ def find_tables(
 
 
 def _match(text: str, known: dict[tuple[str, ...], str]) -> tuple[str, str] | None:
+    """Return the table that a person means: with or without quotes, in `public` where no schema is named."""
     given = parts(text)
-    if len(given) == 1:
-        given = ("public", *given)
-    for tried in (given, tuple(part.lower() for part in given)):
+    whole = {f"{schema}.{name}": (schema, name) for schema, name in known}
+    for tried in (given, ("public", *given), tuple(part.lower() for part in given)):
         if len(tried) == 2 and tried in known:
             return tried[0], tried[1]
-    return None
+    return whole.get(text)
 
 
 def dependents(connection: Connection, tables: Sequence[tuple[str, str]]) -> list[str]:

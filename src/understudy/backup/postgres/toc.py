@@ -105,6 +105,16 @@ def select(found: Sequence[Entry], tables: Iterable[tuple[str, str]], owners: It
     return chosen
 
 
+def table_of(entry: Entry, tables: Iterable[str], owners: Iterable[str]) -> tuple[str, str]:
+    """Return schema and name of a TABLE entry: which of the recorded ones it is."""
+    text = entry.text[: -len(_owner(entry.text, set(owners)))].rstrip()
+    for title in tables:
+        schema, name = parts(title)
+        if text == f"{schema} {name}":
+            return schema, name
+    raise IntegrityError(f"reading a dump's table {text}", "the metadata does not name it", "Use another set.")
+
+
 def _owner(text: str, known: set[str]) -> str:
     """Return the owner at the end of an entry's text."""
     fitting = [owner for owner in known if text.endswith(f" {owner}")]
