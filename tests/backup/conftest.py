@@ -1,4 +1,4 @@
-"""An S3 server and an rsync daemon for the tests of this folder."""
+"""An S3 server, an rsync daemon and the stores of a stack for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -6,8 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from postgres import postgres_18  # noqa: F401 - a fixture
 from rsyncd import Daemon, rsync_daemon
 from s3 import S3Server, s3_server
+from stack import PostgresSubject, RedisSubject, Subject
+from stack import qdrant_subject as run_qdrant
+from understudy.lab import Lab
+from understudy.lab.servers.postgres import ScratchPostgres
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +35,22 @@ def rsyncd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """An rsync daemon, for the whole session; a test that asks for it is marked `needs_rsync`."""
     with rsync_daemon(tmp_path_factory.mktemp("rsyncd")) as daemon:
         yield daemon
+
+
+@pytest.fixture(scope="session")
+def postgres_subject(postgres_18: ScratchPostgres) -> Subject:  # noqa: F811
+    """A database on the session's PostgreSQL."""
+    return PostgresSubject(postgres_18, "stack_app")
+
+
+@pytest.fixture
+def redis_subject(valkey_cluster: Lab) -> Subject:
+    """The session's Valkey cluster, emptied."""
+    return RedisSubject(valkey_cluster)
+
+
+@pytest.fixture(scope="session")
+def qdrant_subject(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
+    """A stand-in for Qdrant, for the whole session."""
+    with run_qdrant(tmp_path_factory.mktemp("qdrant")) as found:
+        yield found

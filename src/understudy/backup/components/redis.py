@@ -147,17 +147,19 @@ class RedisComponent:
         types: Counter[str] = Counter()
         for result in results:
             types.update(result["types"])
+        keys = sum(result["keys"] for result in results)
         account: dict[str, Any] = {
             "engine": "scan",
             "mode": str(router.target.mode),
             "server": self._server(),
-            "keys": sum(result["keys"] for result in results),
+            "keys": keys,
             "gone": sum(result["gone"] for result in results),
             "types": dict(sorted(types.items())),
             "databases": list(dbs),
             "functions": libraries,
             "match": self._options.match,
             "chunk_keys": self._options.chunk_keys,
+            "summary": count(keys, "key") + (f", {count(libraries, 'function')}" if libraries else ""),
             "rdb_versions": sorted({version for result in results for version in result["rdb_versions"]}),
         }
         if self._by_slots:
@@ -275,13 +277,16 @@ class RedisComponent:
         return report
 
     def sources(self, backup: BackupSet) -> list[str]:
-        """Return the folders of keys and functions."""
-        return sorted({f"{entry.path.partition('/')[0]}/" for entry in backup.metadata.files if _ours(entry.path)})
+        """Return the folder of keys, and the file of functions."""
+        found = [f"keys/ ({count(backup.metadata.keys, 'key')})"]
+        return found + [FUNCTIONS] * any(entry.path == FUNCTIONS for entry in backup.metadata.files)
 
     def overwrites(self, backup: BackupSet, options: RestoreOptions) -> list[str]:  # noqa: ARG002 - the port
         """Keys are replaced only where that was asked for."""
-        if not options.overwrite or not (existing := self.existing()):
+        if not options.overwrite or (existing := self.existing()) == 0:
             return []
+        if existing is None:
+            return [f"{self.title} {self.router.target}: keys that stand there; a proxy hides how many"]
         return [f"{self.title} {self.router.target}: keys among the {existing:,} that stand there"]
 
     def compare(self, backup: BackupSet, progress: Progress) -> Comparison:
@@ -325,7 +330,3 @@ def _types(backup: BackupSet) -> Counter[str]:
             for block in read_blocks(file, entry.path):
                 types.update(decode(block, entry.path).types)
     return types
-
-
-def _ours(path: str) -> bool:
-    return path.startswith(("keys/", "functions/"))
