@@ -25,6 +25,7 @@ from understudy.cli import (
     down,
     drill,
     fault,
+    health_check,
     list,  # noqa: A004
     logs,
     probe,
@@ -45,7 +46,7 @@ _PIPE_CLOSED = 128 + signal.SIGPIPE
 
 VERBS = (
     demo, up, down, status, logs, clean, fault, drill, backup, upload, restore, list, verify, check, prune, schedule,
-    rehearse, probe, waitingroom,
+    health_check, rehearse, probe, waitingroom,
 )  # fmt: skip
 
 app = typer.Typer(
@@ -58,7 +59,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 for verb in VERBS:
-    app.command(verb.__name__.rpartition(".")[2])(verb.command)
+    app.command(verb.__name__.rpartition(".")[2].replace("_", "-"))(verb.command)
 
 
 def _version(wanted: bool) -> None:
