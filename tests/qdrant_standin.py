@@ -27,6 +27,8 @@ from support import eventually
 from understudy.lab.ports import claim
 
 Document = dict[str, Any]
+# one for all: every `httpx.get` would load the certificates again
+CLIENT = httpx.Client(verify=False, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
 DIMENSIONS = 4
 
 
@@ -43,19 +45,19 @@ class StandIn:
 
     def set(self, **switches: Any) -> None:
         """Turn failures on and off; see `Shared.switches`."""
-        httpx.post(f"{self.urls[0]}/standin", json=switches).raise_for_status()
+        CLIENT.post(f"{self.urls[0]}/standin", json=switches).raise_for_status()
 
     def seen(self) -> list[Document]:
         """Every request so far: method, path, query, and whether a key came in the header."""
-        return httpx.get(f"{self.urls[0]}/standin").raise_for_status().json()  # type: ignore[no-any-return]
+        return CLIENT.get(f"{self.urls[0]}/standin").raise_for_status().json()  # type: ignore[no-any-return]
 
     def left(self) -> list[str]:
         """Every snapshot that lies on a server."""
-        return httpx.get(f"{self.urls[0]}/standin/left").raise_for_status().json()  # type: ignore[no-any-return]
+        return CLIENT.get(f"{self.urls[0]}/standin/left").raise_for_status().json()  # type: ignore[no-any-return]
 
     def reset(self) -> StandIn:
         """Empty it, and turn every failure off."""
-        httpx.post(f"{self.urls[0]}/standin/reset").raise_for_status()
+        CLIENT.post(f"{self.urls[0]}/standin/reset").raise_for_status()
         return self
 
 
@@ -84,7 +86,7 @@ def standin(
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/healthz", verify=False).is_success  # its certificate is not what is tested here
+        return CLIENT.get(f"{url}/healthz").is_success
     except httpx.HTTPError:
         return False
 
@@ -92,13 +94,12 @@ def _answers(url: str) -> bool:
 def filled(url: str, collection: str, points: int, *, api_key: str = "", **config: Any) -> None:
     """Make a collection with so many points, numbered from 0, always the same ones; works on a real Qdrant too."""
     headers = {"api-key": api_key} if api_key else {}
-    with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
-        place = f"/collections/{quote(collection, safe='')}"
-        body = {"vectors": {"size": DIMENSIONS, "distance": "Cosine"}, **config}
-        client.put(place, json=body).raise_for_status()
-        for first in range(0, points, 1000):
-            rows = [point(number) for number in range(first, min(first + 1000, points))]
-            client.put(f"{place}/points", params={"wait": "true"}, json={"points": rows}).raise_for_status()
+    place = f"{url}/collections/{quote(collection, safe='')}"
+    body = {"vectors": {"size": DIMENSIONS, "distance": "Cosine"}, **config}
+    CLIENT.put(place, json=body, headers=headers).raise_for_status()
+    for first in range(0, points, 1000):
+        rows = {"points": [point(number) for number in range(first, min(first + 1000, points))]}
+        CLIENT.put(f"{place}/points", params={"wait": "true"}, json=rows, headers=headers).raise_for_status()
 
 
 def point(number: int) -> Document:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qdrant_standin import StandIn, filled, point, standin
+from qdrant_standin import CLIENT, StandIn, filled, point, standin
 from support import meanwhile
 from understudy.backup.check import check
 from understudy.backup.component import RestoreOptions
@@ -71,7 +71,7 @@ def component(running: StandIn, *names: str) -> Iterator[QdrantComponent]:
 
 
 def ask(running: StandIn, method: str, path: str, body: Any = None) -> Any:
-    reply = httpx.request(method, f"{running.urls[0]}{path}", json=body, headers={"api-key": KEY})
+    reply = CLIENT.request(method, f"{running.urls[0]}{path}", json=body, headers={"api-key": KEY})
     return reply.raise_for_status().json()["result"]
 
 
@@ -453,7 +453,7 @@ def test_a_name_stays_one_part_of_an_address(name: str) -> None:
     assert httpx.URL(f"http://host/{parts[3]}").path == f"/{name}" or not name.strip(".")
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.lists(names().filter(lambda name: name.strip(".") and len(name) < 60), unique=True, min_size=1, max_size=4))
 def test_collections_of_any_name_come_back(
     one: StandIn, tmp_path_factory: pytest.TempPathFactory, wanted: list[str]

@@ -22,7 +22,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from qdrant_standin import DIMENSIONS, filled, point, standin
+from qdrant_standin import CLIENT, DIMENSIONS, filled, point, standin
 from understudy.backup.component import RestoreOptions
 from understudy.backup.components.qdrant import QdrantComponent
 from understudy.backup.qdrant.node import UPLOADED
@@ -88,7 +88,9 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture
 def api(server: tuple[str, str]) -> Iterator[Api]:
     url, key = server
-    with httpx.Client(base_url=url, headers={"api-key": key} if key else {}, timeout=120) as client:
+    with httpx.Client(
+        base_url=url, headers={"api-key": key} if key else {}, timeout=120, verify=url.startswith("https")
+    ) as client:
         found = Api(url, key, client, f"understudy-{secrets.token_hex(4)}-")
         yield found
         for row in client.get("/collections").json()["result"]["collections"]:
@@ -279,8 +281,8 @@ def test_a_wrong_key_is_refused_and_the_root_needs_none(api: Api) -> None:
     if not api.key:
         pytest.skip("this server has no API key")
     for headers in ({}, {"api-key": "wrong"}):
-        assert httpx.get(f"{api.url}/collections", headers=headers).status_code in {401, 403}
-    assert httpx.get(f"{api.url}/").is_success
+        assert CLIENT.get(f"{api.url}/collections", headers=headers).status_code in {401, 403}
+    assert CLIENT.get(f"{api.url}/").is_success
 
 
 def test_the_component_brings_a_collection_back(api: Api, tmp_path: Path) -> None:

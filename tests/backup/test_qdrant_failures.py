@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
-from qdrant_standin import StandIn, filled, standin
+from qdrant_standin import CLIENT, StandIn, filled, standin
 from support import eventually
 from understudy.backup.component import RestoreOptions
 from understudy.backup.components.qdrant import QdrantComponent
@@ -105,7 +105,7 @@ def refused(url: str, key: str | None = KEY) -> UnderstudyError:
 
 def count(running: StandIn, name: str = "docs") -> int:
     place = f"{running.url}/collections/{name}/points/count"
-    return int(httpx.post(place, json={"exact": True}, headers={"api-key": KEY}).json()["result"]["count"])
+    return int(CLIENT.post(place, json={"exact": True}, headers={"api-key": KEY}).json()["result"]["count"])
 
 
 def asked(running: StandIn, method: str, end: str) -> bool:
@@ -187,7 +187,7 @@ def serving(folder: Path, *words: str) -> Iterator[str]:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url).is_success
+        return CLIENT.get(url).is_success
     except httpx.HTTPError:
         return False
 
@@ -330,7 +330,7 @@ def test_a_snapshot_that_cannot_be_deleted_is_named_and_the_set_stands(qdrant: S
 
 
 def test_a_snapshot_whose_answer_was_lost_is_named_but_not_deleted(qdrant: StandIn, tmp_path: Path) -> None:
-    theirs = httpx.post(f"{qdrant.url}/collections/docs/snapshots", headers={"api-key": KEY}).json()["result"]["name"]
+    theirs = CLIENT.post(f"{qdrant.url}/collections/docs/snapshots", headers={"api-key": KEY}).json()["result"]["name"]
     qdrant.set(late_504=True)
     with pytest.raises(UnreachableError, match="504") as raised:
         backed_up(qdrant, tmp_path)
@@ -347,10 +347,10 @@ def test_a_collection_that_is_deleted_meanwhile_and_an_alias_that_is_switched_ar
     def change() -> bool:
         if not changed and asked(qdrant, "POST", "/docs/snapshots"):
             changed.append(True)
-            httpx.delete(f"{qdrant.url}/collections/temporary", headers={"api-key": KEY})
+            CLIENT.delete(f"{qdrant.url}/collections/temporary", headers={"api-key": KEY})
             filled(qdrant.url, "docs_v2", 3, api_key=KEY)
             action = {"create_alias": {"alias_name": "live", "collection_name": "docs_v2"}}
-            httpx.post(f"{qdrant.url}/collections/aliases", json={"actions": [action]}, headers={"api-key": KEY})
+            CLIENT.post(f"{qdrant.url}/collections/aliases", json={"actions": [action]}, headers={"api-key": KEY})
         return False
 
     qdrant.set(snapshot_s=0.5)
@@ -422,9 +422,9 @@ def test_a_restore_that_fails_on_the_server_leaves_no_copy_and_says_what_is_done
     filled(qdrant.url, "more", 5, api_key=KEY)
     backup = backed_up(qdrant, tmp_path)
     headers = {"api-key": KEY}
-    httpx.delete(f"{qdrant.url}/collections/more", headers=headers)
+    CLIENT.delete(f"{qdrant.url}/collections/more", headers=headers)
     body = {"vectors": {"size": 9, "distance": "Cosine"}}
-    httpx.put(f"{qdrant.url}/collections/more", json=body, headers=headers)  # after the check
+    CLIENT.put(f"{qdrant.url}/collections/more", json=body, headers=headers)  # after the check
     with component(qdrant.url) as found, pytest.raises(ServerSaidError, match="not compatible") as raised:
         found.restore(backup, OPTIONS, Silent())
     assert raised.value.items == ["restored: docs"]
@@ -438,7 +438,7 @@ def test_a_restore_that_fails_on_the_server_leaves_no_copy_and_says_what_is_done
 
 def test_a_restore_that_is_ended_is_completed_by_the_same_again(qdrant: StandIn, tmp_path: Path) -> None:
     backup = backed_up(qdrant, tmp_path)
-    httpx.post(f"{qdrant.url}/collections/docs/points/delete", json={"points": [1]}, headers={"api-key": KEY})
+    CLIENT.post(f"{qdrant.url}/collections/docs/points/delete", json={"points": [1]}, headers={"api-key": KEY})
     qdrant.set(recover_s=1.0)
     progress = Ending(lambda: asked(qdrant, "POST", "/upload"))
     with component(qdrant.url) as found:
@@ -457,7 +457,7 @@ def test_a_restore_that_is_ended_while_it_uploads_changes_nothing(
 
     qdrant.set(padding=8 << 20)
     backup = backed_up(qdrant, tmp_path)
-    httpx.post(f"{qdrant.url}/collections/docs/points/delete", json={"points": [1]}, headers={"api-key": KEY})
+    CLIENT.post(f"{qdrant.url}/collections/docs/points/delete", json={"points": [1]}, headers={"api-key": KEY})
     real = node._Watched.read
 
     def slowly(self: Any, size: int = -1) -> bytes:

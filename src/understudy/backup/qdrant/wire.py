@@ -27,6 +27,7 @@ _CONNECT_S = 10.0
 ANSWER_S = 60.0  # an ordinary request, or the pause between two blocks of a download
 LONG_S = 4 * 3600.0  # making a snapshot, and recovering from one: no answer comes before it is done
 _MOST_TEXT = 300  # of what a server says, in an error
+_REUSED_WITHIN_S = 1.0  # a server closes a quiet connection after some seconds, and a request then would be lost
 _DEAD_AFTER_S = 60  # a firewall that forgot a quiet connection is noticed by TCP keep-alive
 _ROOM_HINT = (
     "Free some space on the Qdrant server: a snapshot needs about the collection's size, twice while it is made."
@@ -92,7 +93,12 @@ class Wire:
         options += [(socket.IPPROTO_TCP, getattr(socket, name), _DEAD_AFTER_S) for name in names]
         proxy = None if urllib.request.proxy_bypass(url.host) else urllib.request.getproxies().get(url.scheme)
         try:
-            return self._httpx.HTTPTransport(verify=url.scheme == "https", proxy=proxy, socket_options=options)
+            return self._httpx.HTTPTransport(
+                verify=url.scheme == "https",
+                proxy=proxy,
+                limits=self._httpx.Limits(keepalive_expiry=_REUSED_WITHIN_S),
+                socket_options=options,
+            )
         except (OSError, ssl.SSLError, ValueError, ImportError) as error:
             place = os.environ.get("SSL_CERT_FILE")
             raise UsageError(
