@@ -31,7 +31,7 @@ from starlette.responses import (
     Response,
     StreamingResponse,
 )
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 
 Document = dict[str, Any]
 BLOCK = 1 << 20
@@ -97,7 +97,7 @@ class Node:
     def __init__(self, shared: Shared, node: int) -> None:
         self.shared, self.node, self.peer = shared, node, shared.peers[node]
 
-    def routes(self) -> list[Route]:
+    def routes(self, prefix: str) -> list[Route]:
         c, s = "/collections/{name}", "/collections/{name}/snapshots"
         table: list[tuple[str, str, Callable[[Request], Awaitable[Response]]]] = [
             ("GET", "/", self.root), ("GET", "/healthz", self.health), ("GET", "/collections", self.names),
@@ -111,7 +111,7 @@ class Node:
             ("GET", "/standin", self.log), ("POST", "/standin", self.switch), ("GET", "/standin/left", self.left),
             ("POST", "/standin/reset", self.reset),
         ]  # fmt: skip
-        return [Route(path, self.guarded(handler), methods=[method]) for method, path, handler in table]
+        return [Route(prefix + path, self.guarded(handler), methods=[method]) for method, path, handler in table]
 
     def guarded(self, handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
@@ -416,7 +416,7 @@ async def main(settings: Document) -> None:
     common = {"host": settings["host"], "log_level": "critical", "lifespan": "off", **files}
     servers = []
     for number, port in enumerate(settings["ports"]):
-        app = Starlette(routes=[Mount(settings["prefix"], routes=Node(shared, number).routes())])
+        app = Starlette(routes=Node(shared, number).routes(settings["prefix"]))
         servers.append(uvicorn.Server(uvicorn.Config(app, port=port, **common)))
     await asyncio.gather(*(server.serve() for server in servers))
 
