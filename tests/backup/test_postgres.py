@@ -8,13 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from backup_of_postgres import restored, taken
 from postgres import SAMPLE, ask, create_database, drop_databases, fill, names_of
 from understudy.backup.check import check
 from understudy.backup.component import RestoreOptions
 from understudy.backup.components.postgres import Format, PostgresComponent
-from understudy.backup.repositories.local import LocalRepository
-from understudy.backup.set import BackupSet
-from understudy.backup.take import take
 from understudy.lab.servers.postgres import ScratchPostgres
 from understudy.progress import Silent
 
@@ -27,22 +25,6 @@ SELECT md5(string_agg(x, '|' ORDER BY x)) FROM (
     UNION ALL SELECT s::text FROM "a b"."표.하나""s" s UNION ALL SELECT md5(lo_get(oid)) FROM pg_largeobject_metadata
     UNION ALL SELECT 'ticket ' || last_value FROM tickets) AS every(x)
 """
-
-
-def taken(server: ScratchPostgres, directory: Path, *databases: str, form: Format = "custom") -> BackupSet:
-    component = PostgresComponent(server.url(databases[0]), databases=databases, format=form)
-    try:
-        return take([component], LocalRepository(directory), None, "local", Silent()).backup
-    finally:
-        component.close()
-
-
-def restored(component: PostgresComponent, backup: BackupSet, options: RestoreOptions = WHOLE) -> list[str]:
-    component.connect()
-    component.check_target(backup, options)
-    report = component.restore(backup, options, Silent())
-    component.close()
-    return report.failures
 
 
 @pytest.fixture

@@ -41,6 +41,11 @@ class Server:
                 "reading POSTGRES_URL", "it is no URL of PostgreSQL",
                 "Write postgresql://user@host:5432/database; escape @, : and / of a password as %40, %3A and %2F.",
             ) from None  # fmt: skip
+        if not re.fullmatch(r"[\d,]*", str(params.get("port") or "")) or "@" in str(params.get("host") or ""):
+            raise UsageError(  # a password that is not escaped looks like that: nothing of it is shown
+                "reading POSTGRES_URL", "its host or its port is none",
+                "Write postgresql://user@host:5432/database; escape @, : and / of a password as %40, %3A and %2F.",
+            )  # fmt: skip
         self.params: dict[str, Any] = {name: value for name, value in params.items() if value is not None}
         if password is not None:
             self.params.setdefault("password", password)
@@ -80,9 +85,6 @@ class Server:
             connection = psycopg.connect(**{**self.params, "dbname": name}, autocommit=True)
         except psycopg.Error as error:
             raise self._refusal(error, name) from None
-        except (ValueError, TypeError):
-            raise UsageError("reading POSTGRES_URL", "its port is none", "Write postgresql://user@host:5432/database") \
-                from None  # fmt: skip
         with told(f"preparing a connection to {self}"):
             connection.execute(
                 "SELECT set_config(name, '0', false) FROM pg_settings WHERE name = ANY(%s)", [list(_LIMITS)]
@@ -128,9 +130,10 @@ def told(doing: str, hint: str = "") -> Iterator[None]:
     try:
         yield
     except psycopg.errors.InsufficientPrivilege as error:
-        raise NotAuthorisedError(
-            doing, short(error), hint or "Use a role that may: a superuser, or the owner with pg_read_all_data."
-        ) from error
+        usual = "Use a role that may: a superuser, or the owner with pg_read_all_data."
+        if "row-level security" in str(error) or "row_security" in str(error):
+            usual = "Row-level security hides rows from this role. Use a superuser, or give it BYPASSRLS."
+        raise NotAuthorisedError(doing, short(error), hint or usual) from error
     except psycopg.Error as error:
         broken = isinstance(error, psycopg.OperationalError) and (
             error.sqlstate is None or error.sqlstate.startswith(("57P", "08"))

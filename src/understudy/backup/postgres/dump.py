@@ -17,7 +17,7 @@ from understudy.backup.postgres.children import Child, until_done
 from understudy.backup.postgres.connection import Connection, Server, told
 from understudy.backup.postgres.tools import Access, refused
 from understudy.backup.set import FileEntry
-from understudy.errors import NotAuthorisedError, out_of_room
+from understudy.errors import NotAuthorisedError, ServerSaidError, out_of_room
 
 Advance = Callable[[int], None]
 _CHUNK_BYTES = 1 << 20
@@ -62,6 +62,11 @@ def dump_database(
                     entries = _directory(access, argv, into, path, jobs, doing, advance)
             except OSError as error:
                 raise out_of_room(error) from error
+            except ServerSaidError:  # a count that fails takes the snapshot with it; then its reason is the reason
+                if counting.done():
+                    with told(f"counting what is in the database {name}"):
+                        counting.result()
+                raise
             while not counting.done():  # the dump is often the slower one, but not of many small tables
                 advance(0)
                 _wait_a_little(counting)

@@ -11,18 +11,24 @@ from functools import cache
 from pathlib import Path
 
 from psycopg.conninfo import make_conninfo
+from pydantic import AliasChoices
 
 from understudy.backup.postgres.children import Children, children
 from understudy.backup.postgres.connection import Connection, Server
 from understudy.backup.postgres.relay import PORT, relayed
 from understudy.errors import NotAuthorisedError, ServerSaidError, UnderstudyError, UnreachableError, UsageError
 from understudy.lab.servers.postgres_install import BIN_VARIABLE, Installation, installations
+from understudy.settings import Settings
 
 _SERVICE = "understudy"
 # what goes on to the programs as it stands in the URL; host and port are those that we are connected to
 _PASSED_ON = {
     "user", "options", "connect_timeout", "application_name", "passfile", "krbsrvname", "gssencmode",
     "keepalives", "keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout",
+}  # fmt: skip
+_SAID_ALREADY = {
+    "PGPASSWORD", "PGSERVICE", "PGDATABASE", "PGUSER", "PGSSLMODE", "PGCHANNELBINDING", "PGREQUIRESSL", "PGHOST",
+    "PGHOSTADDR", "PGPORT",
 }  # fmt: skip
 _OF_TLS = {
     "sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl", "sslcrldir", "sslsni",
@@ -94,9 +100,7 @@ def access(server: Server, connection: Connection, installation: Installation) -
         password = info.password or server.password
         if password:
             env["PGPASSFILE"] = _private(running.directory / "password", f"*:*:*:*:{_escaped(password)}\n")
-        for name in ("PGPASSWORD", "PGSSLMODE", "PGCHANNELBINDING", "PGREQUIRESSL", "PGHOST", "PGHOSTADDR", "PGPORT"):
-            env.pop(name, None)
-        running.env = env
+        running.env = {name: value for name, value in env.items() if name not in _SAID_ALREADY}
         yield Access(installation, running)
 
 
@@ -108,8 +112,19 @@ def offline(installation: Installation) -> Iterator[Access]:
 
 
 def plain_environment() -> dict[str, str]:
-    """Return our environment with messages in English, in which we read them."""
-    return {**os.environ, "LC_ALL": "C"}
+    """Return our environment without our settings, some of which are secret, and with messages in English."""
+    return {name: value for name, value in os.environ.items() if name not in _OURS} | {"LC_ALL": "C"}
+
+
+def _aliases() -> set[str]:
+    names: set[str] = set()
+    for field in Settings.model_fields.values():
+        alias = field.validation_alias
+        names |= {str(one) for one in alias.choices} if isinstance(alias, AliasChoices) else {str(alias)}
+    return names
+
+
+_OURS = _aliases()
 
 
 def _private(path: Path, text: str) -> str:

@@ -87,11 +87,21 @@ def _wheel() -> list[Path]:
     return [place for folder in folders or () for pattern in _WHEEL for place in Path(folder).glob(pattern)]
 
 
+def _environment() -> dict[str, str]:
+    """Return what a program needs to start, and nothing that could be secret."""
+    return {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ}
+
+
 @cache
 def _look(place: Path, origin: Origin) -> Installation | None:
     try:
         said = subprocess.run(
-            [place / "pg_dump", "--version"], capture_output=True, text=True, timeout=20, check=False
+            [place / "pg_dump", "--version"],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            env=_environment(),
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
