@@ -176,7 +176,7 @@ def scratch_postgres(
             os.chown(place, user.pw_uid, user.pw_gid)
         programs = _enterable(installation, place, user)
         secret = password or secrets.token_urlsafe(24)
-        _initialise(programs, place, secret, user)
+        _initialise(programs, place, secret, user, watch)
         for attempt in range(1, _ATTEMPTS + 1):
             block = claim([0])
             stack.callback(block.release)
@@ -227,7 +227,7 @@ def _enterable(installation: Installation, place: Path, user: pwd.struct_passwd 
     return copied / home.parent.name / home.name / "bin"
 
 
-def _initialise(programs: Path, place: Path, password: str, user: pwd.struct_passwd | None) -> None:
+def _initialise(programs: Path, place: Path, password: str, user: pwd.struct_passwd | None, watch: Guardian) -> None:
     secret = place / "password"
     descriptor = os.open(secret, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -235,14 +235,23 @@ def _initialise(programs: Path, place: Path, password: str, user: pwd.struct_pas
     who: dict[str, Any] = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []} if user else {}
     if user:
         os.chown(secret, user.pw_uid, user.pw_gid)
-    done = subprocess.run(
+    process = subprocess.Popen(
         [
             programs / "initdb", "-D", place / "data", "-U", USER, f"--pwfile={secret}", "--auth=scram-sha-256",
             "--encoding=UTF8", "--no-locale", "--no-sync", "--no-instructions", "--wal-segsize=4",
         ],
-        capture_output=True, text=True, check=False, cwd=place, **who,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=place, start_new_session=True, **who,
     )  # fmt: skip
+    try:
+        if named := guardian.identify(process.pid):
+            watch.watch(named)
+        said = process.communicate()[1]
+    except BaseException:  # an interrupt: it has children of its own, which would go on writing while we clean up
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        raise
     secret.unlink()
-    if done.returncode:
-        why = done.stderr.strip()[-500:] or "initdb failed"
+    if process.returncode:
+        why = said.strip()[-500:] or "initdb failed"
         raise StartError("making a PostgreSQL data directory", why, "Is there room in the temporary directory?")
