@@ -192,6 +192,20 @@ def _answers(url: str) -> bool:
         return False
 
 
+def test_a_proxy_of_the_environment_is_used_named_and_left_out_where_it_is_not_wanted(
+    qdrant: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("no_proxy", "NO_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://ann:planted-password@127.0.0.1:1")
+    error = refused(qdrant.url)
+    assert "HTTP_PROXY" in error.hint
+    assert "planted-password" not in f"{error.as_data()}"
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with component(qdrant.url) as found:
+        found.connect()
+
+
 @pytest.mark.parametrize("form", ["{}/", "{}///", "no scheme"])
 def test_forms_of_an_address(qdrant: StandIn, tmp_path: Path, form: str) -> None:
     url = qdrant.url.removeprefix("http://") if form == "no scheme" else form.format(qdrant.url)

@@ -92,6 +92,7 @@ class Wire:
         names = [name for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL") if hasattr(socket, name)]
         options += [(socket.IPPROTO_TCP, getattr(socket, name), _DEAD_AFTER_S) for name in names]
         proxy = None if urllib.request.proxy_bypass(url.host) else urllib.request.getproxies().get(url.scheme)
+        self._proxied = bool(proxy)
         try:
             return self._httpx.HTTPTransport(
                 verify=url.scheme == "https",
@@ -171,6 +172,8 @@ class Wire:
                 hint = "For a certificate of your own authority, name its file in SSL_CERT_FILE."
             else:
                 hint = "Check that Qdrant runs there, and QDRANT_URL (its REST port is 6333 by default)."
+            if self._proxied:
+                hint = f"A proxy is in between (HTTP_PROXY or HTTPS_PROXY; NO_PROXY names who needs none). {hint}"
             raise UnreachableError(doing, f"{self.url}: {self._clean(text)}", hint) from error
 
     def _refusal(self, doing: str, reply: httpx.Response) -> UnderstudyError:
