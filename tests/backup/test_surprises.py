@@ -213,6 +213,14 @@ def test_a_name_that_does_not_fit_into_an_archive_is_refused(tmp_path: Path) -> 
     assert "ENV_PROFILE" in refusal.value.hint
 
 
+def test_a_profile_that_would_be_read_back_as_another_is_refused() -> None:
+    from datetime import UTC, datetime
+
+    # `eu-prd` would be the profile `prd`: its `latest`, and deleted by its retention
+    with pytest.raises(UsageError, match="no dash in the profile"):
+        SetId.new("redis-backup", "eu-prd", datetime(2026, 11, 1, tzinfo=UTC))
+
+
 @pytest.mark.parametrize(
     "text", ["user:secret@host:port", "redis://:secret@host:6379", ":secret@h/x", "u:secret?x@h:99999999"]
 )

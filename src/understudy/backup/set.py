@@ -51,11 +51,15 @@ class SetId:
         try:
             if len(text) > MOST_NAME:
                 raise NotFoundError("", "")
-            return cls.parse(text)
+            made = cls.parse(text)
+            if made.profile != profile:  # a dash in it: it would be read back as a part of the name
+                raise NotFoundError("", "")
+            return made
         except NotFoundError as error:
             raise UsageError(
                 f"naming the set {text[:200]!r}",
-                f"at most {MOST_NAME} letters, digits, dots, dashes and underscores may stand in it",
+                f"at most {MOST_NAME} letters, digits, dots, dashes and underscores may stand in it, and no dash in "
+                "the profile",
                 "Change ENV_PROFILE or the name.",
             ) from error  # fmt: skip
 
