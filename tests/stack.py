@@ -6,7 +6,7 @@ To add one, write a class with these members and name it in `SUBJECTS`; `tests/b
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -42,7 +42,7 @@ class Subject(Protocol):
 
     def nowhere(self) -> Component: ...
 
-    def fill(self) -> None: ...
+    def fill(self, times: int = 1) -> None: ...
 
     def destroy(self) -> None: ...
 
@@ -63,10 +63,10 @@ class RedisSubject:
     def nowhere(self) -> Component:
         return RedisComponent(Target((Address.parse(NOWHERE),)))
 
-    def fill(self) -> None:
+    def fill(self, times: int = 1) -> None:
         with Router(self._target) as router:
             wipe(router)
-            fill(router, KEYS)
+            fill(router, KEYS * times)
             load_function(router)
 
     def destroy(self) -> None:
@@ -77,6 +77,7 @@ class RedisSubject:
         self.destroy()
         with Router(self._target) as router:
             fill(router, 20_000)
+            load_function(router)
 
 
 class PostgresSubject:
@@ -93,10 +94,10 @@ class PostgresSubject:
     def nowhere(self) -> Component:
         return PostgresComponent(f"postgresql://nobody@{NOWHERE}/app")
 
-    def fill(self) -> None:
+    def fill(self, times: int = 1) -> None:
         self.destroy()
         create_database(self._server, self._database)
-        ask(self._server, _TABLES.format(rows=ROWS), self._database)
+        ask(self._server, _TABLES.format(rows=ROWS * times), self._database)
 
     def destroy(self) -> None:
         drop_databases(self._server, self._database)
@@ -131,9 +132,9 @@ class QdrantSubject:
     def nowhere(self) -> Component:
         return QdrantComponent([f"http://{NOWHERE}"], api_key=KEY)
 
-    def fill(self) -> None:
+    def fill(self, times: int = 1) -> None:
         self.destroy()
-        filled(self._url, COLLECTION, POINTS, api_key=KEY)
+        filled(self._url, COLLECTION, POINTS * times, api_key=KEY)
 
     def destroy(self) -> None:
         httpx.post(f"{self._url}/standin/reset").raise_for_status()
@@ -167,6 +168,3 @@ def children() -> set[int]:
     while more := {pid for pid, parent in found.items() if parent in ours} - ours:
         ours |= more
     return ours - {os.getpid()}
-
-
-Damage = Callable[[Path], None]

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
-from isal import isal_zlib
-
-from understudy.backup.archive import GZIP_LEVEL
+from understudy.backup.age import decrypt_file, encrypt_file, library, opens
 from understudy.backup.check import check_sums
 from understudy.backup.durable import write_file
 from understudy.backup.repositories.local import LocalRepository
@@ -35,21 +32,8 @@ if TYPE_CHECKING:
 
 SUFFIX = ".gz.age"
 KEY_FILE = "key.age"
-_CHUNK_BYTES = 1 << 20
 _MOST_KEY_BYTES = 1 << 16
-_GZIP_WINDOW = 31  # zlib's word for "a gzip member"
-_DEFLATE_ERROR = cast(type[Exception], isal_zlib.error)
 _HINT = "Set BACKUP_IDENTITY (or --identity) to the file with the secret key, or BACKUP_PASSPHRASE."
-
-
-def _pyrage() -> Any:
-    try:
-        import pyrage  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise UsageError(
-            "encrypting", f"{error.name} is not installed", "Install it: pip install 'understudy[operations]'."
-        ) from error
-    return pyrage
 
 
 @dataclass(frozen=True)
@@ -74,7 +58,7 @@ class Lock:
         return lock
 
     def _parsed(self) -> list[Any]:
-        pyrage = _pyrage()
+        pyrage = library()
         found = []
         for text in self.recipients:
             try:
@@ -97,7 +81,7 @@ class Lock:
         with ThreadPoolExecutor(1) as aside:
             sealed: Future[bytes] | None = None
             if self.passphrase:
-                identity = _pyrage().x25519.Identity.generate()
+                identity = library().x25519.Identity.generate()
                 recipients.append(identity.to_public())
                 task = {"identity": str(identity), "passphrase": self.passphrase}
                 sealed = aside.submit(_seal, task, Cancellable(progress.beside(), over))
@@ -156,7 +140,7 @@ class Key:
         """Read the identity file. Raises `RefusedError` where it cannot be read as one."""
         if self.identity is None:
             return []
-        pyrage = _pyrage()
+        pyrage = library()
         try:
             with self.identity.expanduser().open("rb") as file:
                 data = file.read(_MOST_KEY_BYTES)
@@ -181,50 +165,10 @@ def encrypt(staged: Path, files: Sequence[FileEntry], lock: FreshLock, progress:
 
 
 def _encrypt_one(staged: Path, entry: FileEntry, lock: FreshLock, progress: Progress) -> FileEntry:
-    path = staged / entry.path
-    final = path.with_name(path.name + SUFFIX)
-    with path.open("rb") as plain, os.fdopen(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        sink = _Sink(file)
-        _pyrage().encrypt_io(_Squeezed(plain, progress), sink, [*lock.recipients])
-        file.flush()
-        os.fsync(file.fileno())
-    path.unlink()
-    return FileEntry(entry.path + SUFFIX, sink.size, sink.digest.hexdigest(), entry.keys, entry.size)
-
-
-class _Squeezed:
-    """A file, gzipped while it is read."""
-
-    def __init__(self, file: BinaryIO, progress: Progress) -> None:
-        self._file, self._progress = file, progress
-        self._gzip = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, _GZIP_WINDOW)
-        self._held, self._ended = memoryview(b""), False
-
-    def read(self, size: int) -> bytes:
-        while not self._held and not self._ended:
-            data = self._file.read(_CHUNK_BYTES)
-            self._progress.advance(len(data))
-            self._ended = not data
-            self._held = memoryview(self._gzip.compress(data) if data else self._gzip.flush())
-        some = self._held[:size].tobytes()
-        self._held = self._held[size:]
-        return some
-
-
-class _Sink:
-    """A file that is hashed while it is written."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self.size, self.digest = file, 0, hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        self.size += len(data)
-        self._file.write(data)
-        return len(data)
-
-    def flush(self) -> None:
-        """The file is flushed at its end."""
+    plain = staged / entry.path
+    size, sha256 = encrypt_file(plain, plain.with_name(plain.name + SUFFIX), lock.recipients, progress)
+    plain.unlink()
+    return FileEntry(entry.path + SUFFIX, size, sha256, entry.keys, entry.size)
 
 
 @contextlib.contextmanager
@@ -270,15 +214,15 @@ def _fitting(backup: BackupSet, key: Key, progress: Progress) -> list[Any]:
         raise RefusedError(doing, "it is encrypted, and no key is given", _HINT)
     first = next((entry for entry in backup.metadata.files if entry.plain_size is not None), None)
     identities = key.identities()
-    if first is None or (identities and _opens(backup.directory / first.path, identities, first.path)):
+    if first is None or (identities and opens(backup.directory / first.path, identities, first.path)):
         return identities
     sealed = backup.directory / KEY_FILE
     if key.passphrase and sealed.is_file():
         task = {"sealed": sealed.read_bytes()[:_MOST_KEY_BYTES].hex(), "passphrase": key.passphrase}
         with stage(progress, "Opening the key", None, "keys"):
             text = run_all("understudy.backup.tasks.seal:unseal", [task], progress.advance)[0]["identity"]
-        opened = [_pyrage().x25519.Identity.from_str(text)]
-        if _opens(backup.directory / first.path, opened, first.path):
+        opened = [library().x25519.Identity.from_str(text)]
+        if opens(backup.directory / first.path, opened, first.path):
             return opened
         raise IntegrityError(doing, f"{KEY_FILE} is not the key of its files", "Use another set.")
     if key.passphrase and not sealed.is_file() and not identities:
@@ -286,82 +230,10 @@ def _fitting(backup: BackupSet, key: Key, progress: Progress) -> list[Any]:
     raise RefusedError(doing, "the key is not one of those that it is encrypted for", _HINT)
 
 
-class _Enough(Exception):  # noqa: N818 - a signal, not an error
-    """The first bytes came out."""
-
-
-class _First:
-    def write(self, _: bytes) -> int:
-        raise _Enough
-
-    def flush(self) -> None:
-        """There is nothing to flush."""
-
-
-def _opens(path: Path, identities: Sequence[Any], name: str) -> bool:
-    pyrage = _pyrage()
-    try:
-        with path.open("rb") as file:
-            pyrage.decrypt_io(file, _First(), [*identities])
-    except _Enough:
-        return True
-    except pyrage.DecryptError as error:
-        if "No matching keys" in str(error):
-            return False
-        raise IntegrityError(f"decrypting {name}", str(error), "Use another set.") from error
-    except OSError as error:
-        raise IntegrityError(f"decrypting {name}", str(error), "Use another set.") from error
-    return True
-
-
 def _decrypt_one(
     backup: BackupSet, entry: FileEntry, into: Path, identities: Sequence[Any], progress: Progress
 ) -> FileEntry:
-    final = into / entry.path.removesuffix(SUFFIX)
-    final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    damaged = IntegrityError(f"decrypting {entry.path}", "it is not what was encrypted", "Use another set.")
-    with (backup.directory / entry.path).open("rb") as source, final.open("xb") as file:
-        sink = _Sink(file)
-        stretched = _Stretched(sink, entry.plain_size or 0, progress)
-        try:
-            _pyrage().decrypt_io(source, stretched, [*identities])
-        except (_pyrage().DecryptError, _DEFLATE_ERROR, _TooLong) as error:
-            raise damaged from error
-        except OSError as error:
-            if error.errno is not None:  # the disk's, not age's
-                raise
-            raise damaged from error
-        if not stretched.whole or sink.size != entry.plain_size:
-            raise damaged
-    return FileEntry(entry.path.removesuffix(SUFFIX), sink.size, sink.digest.hexdigest(), entry.keys)
-
-
-class _TooLong(Exception):  # noqa: N818 - a signal, not an error
-    """More came out than the metadata announces."""
-
-
-class _Stretched:
-    """Gunzips what is written to it, never to more than `most` bytes."""
-
-    def __init__(self, sink: _Sink, most: int, progress: Progress) -> None:
-        self._sink, self._most, self._progress = sink, most, progress
-        self._gzip = isal_zlib.decompressobj(_GZIP_WINDOW)
-
-    @property
-    def whole(self) -> bool:
-        """Tell whether the gzip member has come to its end, with nothing behind it."""
-        return bool(self._gzip.eof) and not self._gzip.unused_data
-
-    def write(self, data: bytes) -> int:
-        left = data
-        while left:
-            out = self._gzip.decompress(left, _CHUNK_BYTES)
-            left = self._gzip.unconsumed_tail
-            if self._sink.size + len(out) > self._most:
-                raise _TooLong
-            self._sink.write(out)
-            self._progress.advance(len(out))
-        return len(data)
-
-    def flush(self) -> None:
-        """There is nothing to flush."""
+    path, size = entry.path.removesuffix(SUFFIX), entry.plain_size or 0
+    (into / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sha256 = decrypt_file(backup.directory / entry.path, into / path, size, identities, progress, entry.path)
+    return FileEntry(path, size, sha256, entry.keys)

@@ -42,9 +42,10 @@ def find(name: str) -> Dump | None:
         UsageError: the directory holds several.
     """
     path = Path(name)
-    if name.endswith((".rdb", ".rdb.gz")):
+    folder = os.path.isdir(path)  # noqa: PTH112 - quiet about names too long
+    if name.endswith((".rdb", ".rdb.gz")) and not folder:
         return Dump(path)
-    if os.path.isdir(path) and not (path / METADATA).exists():  # noqa: PTH112 - quiet about names too long
+    if folder and not (path / METADATA).exists():
         dumps = sorted(one for one in path.iterdir() if _OLD_DUMP.fullmatch(one.name))
         if len(dumps) > 1:
             raise UsageError(f"reading {path}", f"it holds {len(dumps)} dumps of Redis", f"Name one, as {dumps[0]}.")
