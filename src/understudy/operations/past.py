@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from understudy.backup.set import SetId
-from understudy.errors import NotFoundError
 from understudy.operations.audit import Deed
 from understudy.operations.crontime import CronTime
-from understudy.operations.missed import missed
+from understudy.operations.missed import EARLY, missed
 from understudy.operations.tier import SCHEDULED, Tier
 
+_SOME_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 INSTALLED, REMOVED = "installed", "removed"
 
 
@@ -48,10 +48,7 @@ def runs(past: Sequence[Deed], profile: str, tier: str | None = None) -> list[De
 
 
 def _profile(set_id: str) -> str:
-    try:
-        return SetId.parse(set_id).profile
-    except NotFoundError:
-        return ""
+    return SetId(_SOME_TIME, set_id).profile  # the name alone says it
 
 
 def newest_failed(past: Sequence[Deed], profile: str) -> bool:
@@ -69,13 +66,18 @@ def since(past: Sequence[Deed]) -> datetime | None:
 
 
 def missing_runs(
-    past: Sequence[Deed], profile: str, times: dict[Tier, CronTime], now: datetime
+    past: Sequence[Deed], profile: str, times: dict[Tier, CronTime], now: datetime, *, since_last: bool = False
 ) -> dict[Tier, list[datetime]]:
-    """Return the runs of each tier that were due since the schedule was installed, and did not happen."""
+    """Return the runs of each tier that were due since the schedule was installed, and did not happen.
+
+    With `since_last` only those since the last run of the tier.
+    """
     installed = since(past)
     if installed is None:
         return {tier: [] for tier in times}
-    return {
-        tier: missed(time, installed, [deed.began_at for deed in runs(past, profile, tier)], now)
-        for tier, time in times.items()
-    }
+    found = {}
+    for tier, time in times.items():
+        began = [deed.began_at for deed in runs(past, profile, tier)]
+        first = max(installed, began[-1] + EARLY) if since_last and began else installed
+        found[tier] = missed(time, first, began, now)
+    return found

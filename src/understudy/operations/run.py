@@ -130,8 +130,11 @@ def _work(
     record.set, record.components = str(ran.set), tuple(taken.backup.metadata.components)
     for name, why in taken.backup.metadata.missing.items():
         ran.warnings.append(f"{name} is missing in this set: {why}")
-    with audit.recorded("check", set=str(ran.set), tier=ran.tier, components=record.components):
+    began = parts.clock()
+    with audit.recorded("check", set=str(ran.set), tier=ran.tier, components=record.components) as checked:
         prove(taken.backup, settings, local, progress)
+    now = parts.clock()
+    proof = Deed("check", checked.run, began, now, "ok", str(ran.set), ran.tier, record.components, None, None)
     places = prune.places_of(settings)
     tiers = {deed.set: deed.tier for deed in before if deed.action == "backup" and deed.tier}
     ran.copies = copy_with_missing(
@@ -144,7 +147,7 @@ def _work(
     opened += [(place, partial(parts.open_place, place)) for place in places]
     # this run is the newest, and so far it went well
     ran.pruned = prune.prune_all(
-        opened, Policy.from_settings(settings), parts.clock(), deeds(audit.entries()), audit, progress,
+        opened, Policy.from_settings(settings), parts.clock(), [*before, proof], audit, progress,
         newest_failed=False,
     )  # fmt: skip
     for pruned in ran.pruned:
@@ -191,13 +194,9 @@ def _trouble(before: list[Deed], settings: Settings, now: datetime) -> list[str]
             f"the {last[0].tier} run of {_local(last[0].began_at)} never ended: it was killed, or the machine went"
             " down. What it left half made is removed."
         )
-    for tier, due in past.missing_runs(before, settings.profile, times(settings), now).items():
-        latest = past.runs(before, settings.profile, tier)[-1:]
-        found += [
-            f"the {tier} run that was due {_local(one)} did not happen."
-            for one in due
-            if not latest or one > latest[0].began_at
-        ]
+    when = times(settings)
+    for tier, due in past.missing_runs(before, settings.profile, when, now, since_last=True).items():
+        found += [f"the {tier} run that was due {_local(one)} did not happen." for one in due]
     return found
 
 

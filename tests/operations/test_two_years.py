@@ -1,0 +1,69 @@
+"""Two years of nights with a moved clock: exactly the right sets stand after every run, whatever went wrong."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+from nights import begun, live, quick_folder, settings_for
+from s3 import BUCKET, S3Server
+from understudy.operations.audit import Entry
+
+FIRST = datetime(2024, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def summer_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """A local time with summer time, which needs no time zone database."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")
+    time.tzset()
+    # thousands of lines are read hundreds of times: each line is decoded once
+    monkeypatch.setattr(Entry, "decode", lru_cache(None)(Entry.decode))
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_four_months_of_nights(tmp_path: Path) -> None:
+    with quick_folder(tmp_path) as folder:
+        settings = settings_for(folder / "sets")
+        counts = live(settings, FIRST, 120, random.Random(4), lambda: [begun(folder / "sets")])
+    assert counts.deleted > 90
+    assert min(counts.failed, counts.killed, len(counts.missed)) >= 2
+
+
+@pytest.mark.soak
+def test_two_years_of_nights(tmp_path: Path) -> None:
+    with quick_folder(tmp_path) as folder:
+        settings = settings_for(folder / "sets")
+        counts = live(settings, FIRST, 730, random.Random(5), lambda: [begun(folder / "sets")])
+    assert counts.ok > 700
+    assert counts.deleted > 650
+    assert min(counts.failed, counts.killed, len(counts.missed)) > 10
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(5))
+def test_two_years_of_nights_with_copies_in_another_directory(tmp_path: Path, seed: int) -> None:
+    with quick_folder(tmp_path) as folder:
+        settings = settings_for(folder / "sets", backup_offsite=(str(folder / "copies"),))
+        counts = live(settings, FIRST, 730, random.Random(seed), lambda: [begun(folder / "sets")])
+        assert len(begun(folder / "copies") & begun(folder / "sets")) > 15
+    assert counts.deleted > 650
+
+
+@pytest.mark.soak
+def test_two_years_of_nights_with_copies_in_a_store(tmp_path: Path, s3_env: S3Server) -> None:
+    uri = f"s3://{BUCKET}/nights"
+    with quick_folder(tmp_path) as folder:
+        settings = settings_for(folder / "sets", backup_s3_uri=uri)
+        counts = live(settings, FIRST, 730, random.Random(11), lambda: [begun(folder / "sets")])
+        assert len(begun(uri) & begun(folder / "sets")) > 15
+    assert counts.deleted > 650
