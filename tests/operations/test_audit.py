@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from understudy.errors import UnreachableError
+from understudy.errors import IntegrityError, UnreachableError
 from understudy.operations import audit as module
 from understudy.operations.audit import Audit, Entry, deeds
 
@@ -68,6 +68,26 @@ def test_an_error_is_recorded_without_the_credentials_of_its_urls_and_goes_on_it
         ("failed", "interrupted"),
         ("ok", None),
     ]
+
+
+def test_a_check_that_could_not_be_done_says_nothing_about_the_set(tmp_path: Path) -> None:
+    audit = Audit(tmp_path)
+    for error in (KeyboardInterrupt(), UnreachableError("reading", "no answer"), IntegrityError("reading", "damaged")):
+        with pytest.raises(type(error)), audit.recorded("check", set="a-set"):
+            raise error
+    assert [(deed.set, deed.outcome) for deed in deeds(audit.entries())] == [
+        (None, "failed"), (None, "failed"), ("a-set", "failed"),
+    ]  # fmt: skip
+
+
+def test_what_fails_before_there_is_a_directory_makes_none(tmp_path: Path) -> None:
+    audit = Audit(tmp_path / "sets")
+    with pytest.raises(ZeroDivisionError), audit.recorded("backup", make=False):
+        raise ZeroDivisionError
+    assert not audit.directory.exists()
+    with audit.recorded("backup", make=False):
+        audit.directory.mkdir()
+    assert [(entry.phase, entry.outcome) for entry in audit.entries()] == [("began", None), ("ended", "ok")]
 
 
 def test_what_began_and_never_ended_is_known(tmp_path: Path) -> None:

@@ -51,6 +51,7 @@ def command(
     from understudy import progress
     from understudy.backup.encryption import Lock
     from understudy.backup.take import take, upload
+    from understudy.operations.audited import recorded
 
     settings = settings_from(
         out_dir, s3_uri, backup_match=match, backup_chunk_keys=chunk_keys, backup_max_rate=max_rate
@@ -61,24 +62,26 @@ def command(
     remote = remote_repository(settings)
     if remote:  # meanwhile: hours of reading should not end in a surprise, nor wait for a store that is slow
         threading.Thread(target=_try_store, args=(remote, shown), daemon=True).start()
-    try:
-        taken = take(
-            picked, local_repository(settings), None, settings.profile, shown,
-            name=settings.backup_name, optional=optional_of(settings), lock=lock,
-        )  # fmt: skip
-    finally:
-        for component in picked:
-            component.close()
-    metadata = taken.backup.metadata
-    if "redis" in metadata.components and not metadata.keys:
-        why = f": none matches {settings.backup_match!r}." if settings.backup_match else "."
-        shown.say("Warning: the set holds no keys" + why)
-    if not as_json:
-        _tell(taken)
-    if remote:
-        taken = upload(taken, remote, shown)
+    with recorded(settings, "backup", [one.name for one in picked]) as entry:
+        try:
+            taken = take(
+                picked, local_repository(settings), None, settings.profile, shown,
+                name=settings.backup_name, optional=optional_of(settings), lock=lock,
+            )  # fmt: skip
+        finally:
+            for component in picked:
+                component.close()
+        metadata = taken.backup.metadata
+        entry.set, entry.components = str(metadata.id), tuple(metadata.components)
+        if "redis" in metadata.components and not metadata.keys:
+            why = f": none matches {settings.backup_match!r}." if settings.backup_match else "."
+            shown.say("Warning: the set holds no keys" + why)
         if not as_json:
-            print(f"Uploaded: {taken.uploaded}")
+            _tell(taken)
+        if remote:
+            taken = upload(taken, remote, shown)
+            if not as_json:
+                print(f"Uploaded: {taken.uploaded}")
     if as_json:
         print_json(_as_data(taken))
 

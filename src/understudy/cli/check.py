@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated
 
 import typer
@@ -33,14 +34,20 @@ def command(
     from understudy.backup.check import check, check_sums
     from understudy.backup.encryption import unlocked
     from understudy.backup.restore import opened
+    from understudy.operations.audited import recorded, set_here
     from understudy.pages.figures import count
 
     settings = settings_from(out_dir, s3_uri, backup_identity=identity)
     shown = progress.for_terminal(quiet=as_json)
     local, remote = local_repository(settings), needed_remote(settings) if from_s3 else None
     key = key_of(settings)
-    with opened(from_s3 or name, local, remote, shown, settings.profile) as stored:
+    with contextlib.ExitStack() as stack:
+        entry = stack.enter_context(recorded(settings, "check"))
+        entry.set = None if from_s3 else set_here(settings, name)
+        stored = stack.enter_context(opened(from_s3 or name, local, remote, shown, settings.profile))
         metadata = stored.metadata
+        entry.components = tuple(metadata.components)
+        entry.detail = None if entry.set else f"{metadata.id} in {settings.backup_s3_uri if from_s3 else name}"
         read = metadata.encryption is None or key.given
         if read:
             with unlocked(stored, key, local, shown) as backup:

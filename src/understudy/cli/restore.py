@@ -79,6 +79,7 @@ def command(
     from understudy.backup.component import RestoreOptions
     from understudy.backup.encryption import Lock, unlocked
     from understudy.backup.restore import bring_back, held, keeper, opened
+    from understudy.operations.audited import recorded
 
     if (s3_uri and not from_s3) or (input_dir and (from_s3 or name != LATEST)):
         raise UsageError(
@@ -93,17 +94,20 @@ def command(
     place = from_s3 or input_dir or name
     keep = None if no_safety_set else keeper(local, settings.profile, Lock.from_settings(settings), shown)
     with (
+        recorded(settings, "restore", names, when=not dry_run) as entry,
         opened(place, local, remote, shown, settings.profile, names) as stored,
         unlocked(stored, key_of(settings), local, shown) as backup,
     ):
         picked = components_of(settings, held(backup, names), for_restore=True)
+        entry.set, entry.components = str(backup.metadata.id), tuple(one.name for one in picked)
         try:
             outcome = bring_back(backup, picked, options, shown, agree=None if force else _agree, keep=keep)
+            entry.detail = f"safety set {outcome.safety.backup.metadata.id}" if outcome.safety else None
             _tell(backup, picked, outcome, dry_run, as_json)
         finally:
             for component in picked:
                 component.close()
-    outcome.raise_failure(str(backup.metadata.id))
+        outcome.raise_failure(str(backup.metadata.id))
 
 
 def _tell(backup: BackupSet, picked: Sequence[Component], outcome: Restored, dry_run: bool, as_json: bool) -> None:

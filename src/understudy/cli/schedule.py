@@ -159,6 +159,7 @@ def _run(tier: str, settings: Settings, wait_s: float, as_json: bool) -> None:
     from understudy import progress
     from understudy.backup.take import DEFAULT_NAME
     from understudy.cli import stack
+    from understudy.operations.figures import write_figures
     from understudy.operations.run import Parts, run
     from understudy.operations.tier import scheduled
 
@@ -167,7 +168,12 @@ def _run(tier: str, settings: Settings, wait_s: float, as_json: bool) -> None:
 
     chosen = scheduled(tier)
     name = settings.backup_name or ("stack-backup" if stack.names_of(settings) != ("redis",) else DEFAULT_NAME)
-    parts = Parts(lambda: stack.components_of(settings), name, stack.optional_of(settings))
+    parts = Parts(
+        lambda: stack.components_of(settings),
+        name,
+        stack.optional_of(settings),
+        figures=lambda: write_figures(settings),
+    )
     log(f"The {chosen} run begins (process {os.getpid()}).")
     try:
         ran = run(chosen, settings, parts, progress.for_terminal(quiet=as_json), wait_s)

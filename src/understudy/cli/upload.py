@@ -30,12 +30,17 @@ def command(
     from understudy.backup.repository import ARCHIVE_SUFFIX, find
     from understudy.backup.restore import opened
     from understudy.backup.take import TakenSet, upload
+    from understudy.operations.audited import recorded
 
     settings = settings_from(out_dir, s3_uri)
     shown = progress.for_terminal(quiet=as_json)
     local, remote = local_repository(settings), needed_remote(settings)
     archive = Path(local.directory / f"{find(local, name, settings.profile).id}{ARCHIVE_SUFFIX}")
-    with opened(str(archive), local, None, shown) as backup:  # reading the archive through is its check
+    with (
+        recorded(settings, "copy") as entry,
+        opened(str(archive), local, None, shown) as backup,  # reading the archive through is its check
+    ):
+        entry.set, entry.detail = str(backup.metadata.id), f"to {settings.backup_s3_uri}"
         taken = upload(TakenSet(backup, archive, None), remote, shown)
     if as_json:
         print_json({"id": str(backup.metadata.id), "archive": str(archive), "uploaded": taken.uploaded})

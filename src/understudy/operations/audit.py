@@ -30,7 +30,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from understudy.backup.durable import sync, write_file
-from understudy.errors import UnderstudyError, UnreachableError
+from understudy.errors import IntegrityError, UnderstudyError, UnreachableError
 
 LINES = "audit.jsonl"
 HEAD = "audit.head"
@@ -161,35 +161,53 @@ class Audit:
         set: str | None = None,  # noqa: A002 - what it is
         tier: str | None = None,
         components: tuple[str, ...] = (),
+        make: bool = True,
     ) -> Iterator[Record]:
         """Write that something began, and when the block is left, how it ended; an error goes through unchanged.
 
-        A log that cannot be written stops nothing: that is a warning, once.
-        """  # fmt: skip
+        A log that cannot be written stops nothing: that is a warning, once. Without `make` no directory is made: where
+        there is none both lines are written at the end, if there is one then.
+        """
         record = Record(set, tier, components, run=secrets.token_hex(8))
-        began = time.monotonic()
-        written = self._write(action, "began", record, {})
+        began, at = time.monotonic(), self._clock()
+        waits = not make and not self.directory.is_dir()
+        written = None if waits else self._write(at, action, "began", record)
+        outcome, detail = "ok", None
         try:
             yield record
         except BaseException as error:
-            done = getattr(error, "exit_code", getattr(error, "code", 1)) in {0, None}
-            detail = None if done else _told(error)
-            self._end(action, record, time.monotonic() - began, "ok" if done else "failed", detail, quiet=not written)
+            if getattr(error, "exit_code", getattr(error, "code", 1)) not in {0, None}:
+                outcome, detail = "failed", _told(error)
+                if action == "check" and not isinstance(error, IntegrityError):
+                    detail = f"{record.set} was not checked: {detail}"
+                    record.set = None  # for nothing is known about it
             raise
-        self._end(action, record, time.monotonic() - began, "ok", None, quiet=not written)
+        finally:
+            if waits and self.directory.is_dir():
+                written = self._write(at, action, "began", record)
+            if written is not None:
+                seconds = round(time.monotonic() - began, 3)
+                detail = detail or record.detail
+                self._write(
+                    self._clock(), action, "ended", record, outcome, seconds, detail, quiet=not written
+                )  # fmt: skip
 
-    def _end(
-        self, action: str, record: Record, seconds: float, outcome: str, detail: str | None, *, quiet: bool
-    ) -> None:
-        told = {"outcome": outcome, "seconds": round(seconds, 3), "detail": detail or record.detail}
-        self._write(action, "ended", record, told, quiet=quiet)
-
-    def _write(self, action: str, phase: str, record: Record, told: dict[str, Any], *, quiet: bool = False) -> bool:
-        detail = told.pop("detail", None)
+    def _write(
+        self,
+        at: datetime,
+        action: str,
+        phase: str,
+        record: Record,
+        outcome: str | None = None,
+        seconds: float | None = None,
+        detail: str | None = None,
+        *,
+        quiet: bool = False,
+    ) -> bool:
         try:
             self.append(Entry(
-                0, self._clock().astimezone(UTC).isoformat(timespec="milliseconds"), _actor(), action, phase,
-                record.run, record.set, record.tier, tuple(record.components), detail=_clean(detail), **told,
+                0, at.astimezone(UTC).isoformat(timespec="milliseconds"), _actor(), action, phase, record.run,
+                record.set, record.tier, tuple(record.components), outcome, seconds, _clean(detail),
             ))  # fmt: skip
         except UnderstudyError as error:
             if not quiet:
