@@ -14,7 +14,7 @@ from typing import Any
 from understudy.backup.repositories import open_repository
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repository import Repository, StoredSet, peek
-from understudy.backup.set import METADATA, SetId
+from understudy.backup.set import METADATA, Metadata, SetId
 from understudy.errors import IncompleteError, IntegrityError, NotFoundError, UnderstudyError
 from understudy.operations.audit import Audit, Deed, deeds
 from understudy.operations.lock import held, holder
@@ -171,7 +171,7 @@ def known(
         finally:
             progress.advance(1)
         name = str(one.id)
-        good = metadata.id == one.id and proofs.checks.get(name, True)
+        good = metadata.id == one.id and proofs.checks.get(name, True) and _all_there(repository, one, metadata)
         return Known(one.id, metadata.tier, good, proofs.checks.get(name, False), proofs.rehearsals.get(name, False))
 
     with stage(progress, "Looking at the sets", len(stored), "sets"):
@@ -181,6 +181,17 @@ def known(
             with ThreadPoolExecutor(_AT_ONCE) as pool:
                 found = list(pool.map(look, stored))
     return [one for one in found if one is not None]
+
+
+def _all_there(repository: Repository, stored: StoredSet, metadata: Metadata) -> bool:
+    """Tell whether every file of a set lies in its directory with its size: one that lost some protects no others."""
+    folder = repository.directory / str(stored.id) if isinstance(repository, LocalRepository) else None
+    if folder is None or not folder.is_dir():
+        return True
+    try:
+        return all((folder / entry.path).stat().st_size == entry.size for entry in metadata.files)
+    except OSError:
+        return False
 
 
 def raise_failures(results: Sequence[Pruned]) -> None:
