@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from understudy.errors import RefusedError, UnderstudyError, UnreachableError
+from understudy.errors import NotAuthorisedError, NotFoundError, RefusedError, UnderstudyError, UnreachableError
 from understudy.operations import past
 from understudy.operations.audit import Audit, deeds
 from understudy.operations.lock import holder
@@ -49,10 +49,14 @@ def remove(settings: Settings, scheduler: Scheduler | None, *, dry_run: bool = F
     key = key_of(settings)
     found = {}
     for one in [scheduler] if scheduler else every():
-        if scheduler or _installed(one, key):
+        try:
             change = one.remove(key, dry_run=dry_run)
-            if change.changed:
-                found[one.name] = change
+        except (NotFoundError, NotAuthorisedError):
+            if scheduler:
+                raise
+            continue  # a machine without cron, or a user who may have none: nothing of ours is there
+        if change.changed:
+            found[one.name] = change
     if found and not dry_run:
         with Audit(settings.backup_dir).recorded("schedule") as record:
             record.detail = f"{past.REMOVED} from {', '.join(found)}"

@@ -1,0 +1,211 @@
+"""`understudy schedule run` when things go wrong: clear words, the right exit code, old sets whole, the lock free.
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from support import eventually, started
+from understudy.backup.check import check
+from understudy.backup.repositories.local import LocalRepository
+from understudy.backup.set import BackupSet
+from understudy.errors import RefusedError
+from understudy.lab import Lab, standalone
+from understudy.lab.sample import fill
+from understudy.operations.audit import Audit, deeds
+from understudy.operations.lock import LOCK, held, holder
+from understudy.progress import Silent
+from understudy.valkey.router import Router
+
+Typed = Callable[..., subprocess.CompletedProcess[str]]
+NOW = datetime(2026, 11, 21, 2, tzinfo=UTC)
+KEYS = 3000
+
+
+@pytest.fixture(scope="module")
+def filled() -> Iterator[Lab]:
+    with standalone(password="planted-password") as lab:
+        with Router(lab.target()) as router:
+            fill(router, KEYS)
+        yield lab
+
+
+@pytest.fixture
+def env(filled: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.chdir(tmp_path)
+    return {**filled.env(), "BACKUP_DIR": str(tmp_path / "sets")}
+
+
+def whole(directory: Path) -> list[str]:
+    """The sets that are listed, each of them read through."""
+    names = [str(one.id) for one in LocalRepository(directory).sets()]
+    for name in names:
+        check(BackupSet.open(directory / name), Silent())
+    return names
+
+
+def limited() -> None:
+    """A disk that is full after 20 kB a file, for root too."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+def test_a_run_takes_checks_copies_and_says_so(typed: Typed, env: dict[str, str], tmp_path: Path) -> None:
+    env["BACKUP_OFFSITE"] = str(tmp_path / "nas")
+    done = typed("schedule", "run", "daily", env=env)
+    assert done.returncode == 0, done.stderr
+    [name] = whole(tmp_path / "sets")
+    assert BackupSet.open(tmp_path / "sets" / name).metadata.tier == "daily"
+    assert [str(one.id) for one in LocalRepository(tmp_path / "nas").sets()] == [name]
+    past = [(deed.action, deed.tier, deed.outcome, deed.set) for deed in deeds(Audit(tmp_path / "sets").entries())]
+    assert past == [("backup", "daily", "ok", name), ("check", "daily", "ok", name)]
+    assert "The daily run begins" in done.stderr
+    assert "went well" in done.stderr
+    assert "planted-password" not in done.stdout + done.stderr + (tmp_path / "sets" / "audit.jsonl").read_text()
+    status = typed("schedule", "status", env=env)
+    assert status.stdout.splitlines()[1].split()[:1] == ["daily"]
+    assert " ok " in status.stdout.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "says"),
+    [
+        ({"REDIS_NODES": "127.0.0.1:1", "REDIS_URL": ""}, 10, "127.0.0.1:1 (Connection refused)"),
+        ({"REDIS_PASSWORD": "wrong-password"}, 10, "password"),
+        ({"BACKUP_OFFSITE": "/dev/null/nas"}, 10, "The set is whole and usable here"),
+    ],
+)
+def test_a_run_that_fails_says_why_and_leaves_the_old_sets(
+    typed: Typed, env: dict[str, str], tmp_path: Path, wrong: dict[str, str], code: int, says: str
+) -> None:
+    assert typed("schedule", "run", "daily", env=env).returncode == 0
+    before = whole(tmp_path / "sets")
+    done = typed("schedule", "run", "weekly", env={**env, **wrong})
+    assert done.returncode == code, done.stderr
+    assert says in done.stderr
+    assert "The weekly run failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert set(before) <= set(whole(tmp_path / "sets"))
+    assert len(whole(tmp_path / "sets")) == len(before) + ("BACKUP_OFFSITE" in wrong)
+    assert holder(tmp_path / "sets") is None
+    assert deeds(Audit(tmp_path / "sets").entries())[-1].outcome != "running"
+    for secret in ("planted-password", "wrong-password"):
+        assert secret not in done.stderr + (tmp_path / "sets" / "audit.jsonl").read_text()
+    assert typed("schedule", "run", "weekly", env=env).returncode == 0
+
+
+def test_a_full_disk_ends_a_run_with_the_old_sets_as_they_were(
+    typed: Typed, env: dict[str, str], tmp_path: Path
+) -> None:
+    assert typed("schedule", "run", "daily", env=env).returncode == 0
+    before = whole(tmp_path / "sets")
+    done = subprocess.run(
+        [sys.executable, "-m", "understudy", "schedule", "run", "daily"],
+        capture_output=True, text=True, check=False, timeout=60, env={**os.environ, **env}, preexec_fn=limited,
+    )  # fmt: skip
+    assert done.returncode == 10, done.stderr
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert whole(tmp_path / "sets") == before
+    assert not list((tmp_path / "sets").glob(".partial-*"))
+    assert holder(tmp_path / "sets") is None
+    assert typed("schedule", "run", "daily", env=env).returncode == 0
+    assert len(whole(tmp_path / "sets")) == 2
+
+
+def kill_runs(env: dict[str, str], directory: Path, times: int, chance: random.Random) -> int:
+    """Kill so many runs at random moments, with all that holds after each; return how many never ended."""
+    began = time.monotonic()
+    process = started("schedule", "run", "daily", env=env)
+    assert process.communicate(timeout=60) and process.returncode == 0
+    whole_s = time.monotonic() - began
+    never = 0
+    for _ in range(times):
+        before = set(whole(directory))
+        process = started("schedule", "run", "daily", env=env)
+        try:
+            process.wait(chance.uniform(0.15, whole_s))
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.communicate()
+        assert before <= set(whole(directory))
+        assert holder(directory) is None
+        last = [deed for deed in deeds(Audit(directory).entries()) if deed.action == "backup"][-1]
+        process = started("schedule", "run", "daily", env=env)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said
+        assert ("never ended" in said) is (last.outcome is None)
+        never += last.outcome is None
+        assert not list(directory.glob(".partial-*"))
+    assert Audit(directory).broken() is None
+    return never
+
+
+def test_a_killed_run_leaves_the_old_sets_and_a_free_lock(env: dict[str, str], tmp_path: Path) -> None:
+    kill_runs(env, tmp_path / "sets", 5, random.Random(3))
+
+
+@pytest.mark.soak
+def test_fifty_killed_runs(env: dict[str, str], tmp_path: Path) -> None:
+    assert kill_runs(env, tmp_path / "sets", 50, random.Random(4)) > 5
+
+
+def test_one_run_at_a_time(typed: Typed, env: dict[str, str], tmp_path: Path) -> None:
+    sets = tmp_path / "sets"
+    with held(sets, "the weekly run", NOW):
+        refused = typed("schedule", "run", "daily", env=env)
+        assert refused.returncode == 14
+        assert f"the weekly run (process {os.getpid()}, since 2026-11-21T02:00:00+0000)" in refused.stderr
+        assert not Audit(sets).entries()
+        waiting = started("schedule", "run", "daily", "--wait", "1m", env=env)
+        assert waiting.stderr is not None
+        for line in waiting.stderr:
+            if "waiting, up to 60 s" in line:
+                break
+        assert waiting.poll() is None
+    waiting.communicate(timeout=60)
+    assert waiting.returncode == 0
+    assert len(whole(sets)) == 1
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    script = (
+        "import sys, time, datetime, pathlib\nfrom understudy.operations.lock import held\n"
+        "with held(pathlib.Path(sys.argv[1]), 'the daily run', datetime.datetime.now(datetime.UTC)):\n"
+        "    print('held', flush=True)\n    time.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    found = holder(tmp_path)
+    assert found is not None
+    assert (found.pid, found.what) == (process.pid, "the daily run")
+    with pytest.raises(RefusedError, match="the daily run"), held(tmp_path, "pruning", NOW):
+        pass
+    process.kill()
+    process.communicate()
+    eventually(lambda: holder(tmp_path) is None)
+    with held(tmp_path, "pruning", NOW):
+        assert "pruning" in (tmp_path / LOCK).read_text()
+    assert (tmp_path / LOCK).read_text() == ""
+
+
+def test_a_missed_run_is_told_by_status_and_by_the_next_run(typed: Typed, env: dict[str, str], tmp_path: Path) -> None:
+    sets = tmp_path / "sets"
+    ago = datetime.now(UTC) - timedelta(days=3)
+    with Audit(sets, clock=lambda: ago).recorded("schedule") as record:
+        record.detail = "installed by cron: daily 0 2 * * *"
+    status = typed("schedule", "status", env=env).stdout
+    assert " 3 (last " in status or " 2 (last " in status
+    assert "the daily run that was due" in typed("schedule", "run", "daily", env=env).stderr
+    assert "the daily run that was due" not in typed("schedule", "run", "daily", env=env).stderr
