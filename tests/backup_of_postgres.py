@@ -24,8 +24,9 @@ def taken(server: ScratchPostgres, directory: Path, *databases: str, form: Forma
 
 def restored(component: PostgresComponent, backup: BackupSet, options: RestoreOptions | None = None) -> list[str]:
     """Check the target, restore, and return what failed."""
-    component.connect()
-    component.check_target(backup, options or RestoreOptions())
-    report = component.restore(backup, options or RestoreOptions(), Silent())
-    component.close()
-    return report.failures
+    try:
+        component.connect()
+        component.check_target(backup, options or RestoreOptions())
+        return component.restore(backup, options or RestoreOptions(), Silent()).failures
+    finally:
+        component.close()

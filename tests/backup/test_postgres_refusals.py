@@ -218,7 +218,10 @@ def test_an_extension_that_the_target_lacks_is_found_before_anything_is_written(
         assert names_of(server) == ["postgres"]
 
 
-def test_two_restores_of_one_database_do_not_meet(postgres_18: ScratchPostgres, database: str, tmp_path: Path) -> None:
+def test_two_restores_of_one_database_do_not_meet(
+    postgres_18: ScratchPostgres, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swap, "PATIENCE_S", 0.3)
     ask(postgres_18, "CREATE TABLE t AS SELECT 1 AS n", database)
     backup = taken(postgres_18, tmp_path, database)
     with swap.maintenance(Server(postgres_18.url()), [database]) as other:

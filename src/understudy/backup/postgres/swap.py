@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,7 @@ _TERMINATE = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = ANY(%s) AND pid <> pg_backend_pid()"
 )
 _EVERY_S = 0.1
+PATIENCE_S = 15.0
 
 
 def maintenance(server: Server, avoid: Sequence[str] = ()) -> Connection:
@@ -48,16 +50,23 @@ def names(connection: Connection) -> list[str]:
 def claim(connection: Connection, name: str) -> None:
     """Make sure that nobody else restores this database now; the server frees it when we are gone.
 
+    It notices that only when it has done what it was last asked; for that long a new restore waits.
+
     Raises:
         RefusedError: somebody does.
     """
-    row = connection.execute(
-        "SELECT pg_try_advisory_lock(hashtextextended('understudy restore ' || %s, 0))", [name]
-    ).fetchone()
-    if not (row and row[0]):
-        raise RefusedError(
-            f"restoring the database {name}", "another restore of it is at work", "Wait until it has ended."
-        )
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        row = connection.execute(
+            "SELECT pg_try_advisory_lock(hashtextextended('understudy restore ' || %s, 0))", [name]
+        ).fetchone()
+        if row and row[0]:
+            return
+        if time.monotonic() > deadline:
+            raise RefusedError(
+                f"restoring the database {name}", "another restore of it is at work", "Wait until it has ended."
+            )
+        time.sleep(_EVERY_S)
 
 
 def unclaim(connection: Connection, name: str) -> None:

@@ -18,8 +18,17 @@ from understudy.backup.postgres.tools import Access
 from understudy.errors import RefusedError, ServerSaidError, UnderstudyError
 
 _CHUNK_BYTES = 1 << 18
-_TABLES = """SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p')"""
+_IN_SCHEMAS = "SELECT n.nspname || ' ' || {0} FROM {1} c JOIN pg_namespace n ON n.oid = c.{2} WHERE {3}"
+# what stands in a database, by the kind of an entry of a dump, as the dump names it
+_STANDING = {
+    "SCHEMA": b"SELECT nspname FROM pg_namespace",
+    "EXTENSION": b"SELECT extname FROM pg_extension",
+    "TYPE": _IN_SCHEMAS.format("typname", "pg_type", "typnamespace", "true").encode(),
+    "DOMAIN": _IN_SCHEMAS.format("typname", "pg_type", "typnamespace", "typtype = 'd'").encode(),
+    "FUNCTION": _IN_SCHEMAS.format("proname", "pg_proc", "pronamespace", "true").encode(),
+    "SEQUENCE": _IN_SCHEMAS.format("relname", "pg_class", "relnamespace", "relkind = 'S'").encode(),
+    "TABLE": _IN_SCHEMAS.format("relname", "pg_class", "relnamespace", "relkind IN ('r', 'p')").encode(),
+}
 
 
 def load_into(
@@ -37,19 +46,18 @@ def load_into(
     """
     found = toc.entries(access, dump)
     chosen = toc.select(found, tables, (*database.roles, database.properties["owner"]))
-    needed = toc.dependencies(found, chosen)
     is_new = name not in swap.names(connection)
-    stand: set[tuple[str, str]] = set()
+    stand: dict[str, set[str]] = {}
     if not is_new:
         with server.connect(name) as inside:
-            schemas = {one for (one,) in inside.execute("SELECT nspname FROM pg_namespace").fetchall()}
-            extensions = {one for (one,) in inside.execute("SELECT extname FROM pg_extension").fetchall()}
-            stand = {(schema, table) for schema, table in inside.execute(_TABLES).fetchall()}
-        needed = {number: each for number, each in needed.items() if _lacks(each, schemas, extensions)}
+            stand = {kind: {one for (one,) in inside.execute(asked).fetchall()} for kind, asked in _STANDING.items()}
     for entry in _pointing_out(found, chosen, stand, database):
         del chosen[entry.number]
         say(f"Warning: left out, because it points to a table that is not there: {entry.kind} {entry.text}")
+    needed = toc.dependencies(found, chosen)
     if not is_new:
+        owners = (*database.roles, database.properties["owner"])
+        needed = {number: each for number, each in needed.items() if _lacks(each, stand, owners)}
         drops = [each for each in chosen.values() if each.kind == "TABLE"]
         _load(access, found, chosen | needed, _drop(drops, database), name, dump, advance)
         return
@@ -68,20 +76,20 @@ def load_into(
             swap.unclaim(connection, name)
 
 
-def _lacks(entry: Entry, schemas: set[str], extensions: set[str]) -> bool:
-    title = entry.text.removeprefix("- ")
-    if entry.kind == "SCHEMA":
-        return title.rpartition(" ")[0] not in schemas
-    return entry.kind == "EXTENSION" and title.rstrip() not in extensions
+def _lacks(entry: Entry, stand: Mapping[str, set[str]], owners: Sequence[str]) -> bool:
+    """Tell whether a database lacks something that tables need: a schema, an extension, a type, a function."""
+    title = toc.title_of(entry, owners)
+    return entry.kind in stand and title.partition("(")[0] not in stand[entry.kind] and title not in stand[entry.kind]
 
 
 def _pointing_out(
-    found: Sequence[Entry], chosen: Mapping[int, Entry], stand: set[tuple[str, str]], database: RecordedDatabase
+    found: Sequence[Entry], chosen: Mapping[int, Entry], stand: Mapping[str, set[str]], database: RecordedDatabase
 ) -> list[Entry]:
     """Return the chosen foreign keys to tables that are neither chosen nor there."""
     owners = (*database.roles, database.properties["owner"])
     tables = {each.number: toc.table_of(each, database.tables, owners) for each in found if each.kind == "TABLE"}
-    absent = {number for number, table in tables.items() if number not in chosen and table not in stand}
+    there = stand.get("TABLE", set())
+    absent = {number for number, table in tables.items() if number not in chosen and " ".join(table) not in there}
     keys = [entry for entry in chosen.values() if entry.kind == "FK CONSTRAINT"]
     return [entry for entry in keys if absent.intersection(entry.depends_on)]
 

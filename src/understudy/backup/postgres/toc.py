@@ -18,7 +18,7 @@ _KINDS = (
     "TABLE DATA", "TABLE ATTACH", "MATERIALIZED VIEW DATA", "MATERIALIZED VIEW", "FOREIGN TABLE", "TABLE",
     "SEQUENCE OWNED BY", "SEQUENCE SET", "SEQUENCE", "CHECK CONSTRAINT", "FK CONSTRAINT", "CONSTRAINT",
     "INDEX ATTACH", "INDEX", "DEFAULT", "TRIGGER", "RULE", "POLICY", "ROW SECURITY", "COMMENT", "ACL",
-    "SECURITY LABEL", "STATISTICS DATA", "STATISTICS", "EXTENSION", "SCHEMA",
+    "SECURITY LABEL", "STATISTICS DATA", "STATISTICS", "EXTENSION", "SCHEMA", "TYPE", "DOMAIN", "FUNCTION",
 )  # fmt: skip
 _OF_A_TABLE = {
     "TABLE DATA", "CHECK CONSTRAINT", "FK CONSTRAINT", "CONSTRAINT", "INDEX", "DEFAULT", "TRIGGER", "RULE", "POLICY",
@@ -113,6 +113,12 @@ def table_of(entry: Entry, tables: Iterable[str], owners: Iterable[str]) -> tupl
         if text == f"{schema} {name}":
             return schema, name
     raise IntegrityError(f"reading a dump's table {text}", "the metadata does not name it", "Use another set.")
+
+
+def title_of(entry: Entry, owners: Iterable[str]) -> str:
+    """Return `schema name` of an entry, or the name alone where it stands in no schema."""
+    text = entry.text.removeprefix("- ")
+    return text.rstrip() if entry.kind == "EXTENSION" else text[: -len(_owner(text, set(owners)))].rstrip()
 
 
 def _owner(text: str, known: set[str]) -> str:
