@@ -16,6 +16,7 @@ import pytest
 from support import eventually
 from understudy.lab.ports import claim
 
+PASSWORD = "rsync-pl4nted-secret"  # of the user `backup` in the module `locked`
 needs_rsync = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed, and comes in no wheel")
 
 
@@ -37,7 +38,7 @@ def rsync_daemon(folder: Path) -> Iterator[Daemon]:
     block = claim([0])
     modules = folder / "modules"
     modules.mkdir()
-    (folder / "secrets").write_text("backup:right\n")
+    (folder / "secrets").write_text(f"backup:{PASSWORD}\n")
     (folder / "secrets").chmod(0o600)
     # as root, a daemon becomes nobody unless told otherwise
     who = "uid = root\ngid = root\n" if os.geteuid() == 0 else ""
