@@ -1,4 +1,4 @@
-"""`understudy schedule run` when things go wrong: clear words, the right exit code, old sets whole, the lock free.
+"""`understudy schedule run` when things go wrong: clear words, the right exit code, old sets whole, the lock free."""
 
 from __future__ import annotations
 
