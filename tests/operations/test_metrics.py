@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from support import repository_root
 from understudy.errors import UnreachableError
 from understudy.operations.metrics import Figures, names, write
 
@@ -81,3 +82,9 @@ def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_told_and_the_old_one_stays(tmp_path: Path) -> None:
     with pytest.raises(UnreachableError, match="metrics file"):
         write(tmp_path / "no" / "such.prom", Figures())
+
+
+def test_every_name_stands_in_the_documentation_and_no_other() -> None:
+    page = (repository_root() / "docs" / "watching.md").read_text()
+    rows = {line.split("`")[1] for line in page.splitlines() if line.startswith("| `understudy_")}
+    assert rows == set(names())
