@@ -209,3 +209,20 @@ def test_a_missed_run_is_told_by_status_and_by_the_next_run(typed: Typed, env: d
     assert " 3 (last " in status or " 2 (last " in status
     assert "the daily run that was due" in typed("schedule", "run", "daily", env=env).stderr
     assert "the daily run that was due" not in typed("schedule", "run", "daily", env=env).stderr
+
+
+def test_secrets_of_a_file_reach_the_run_and_nothing_else(
+    typed: Typed, env: dict[str, str], filled: Lab, tmp_path: Path
+) -> None:
+    file = tmp_path / "night.env"
+    file.write_text("export REDIS_PASSWORD=\"planted-password\"\nBACKUP_PASSPHRASE='planted words'\n")
+    file.chmod(0o600)
+    plain = {"REDIS_NODES": "{}:{}".format(*filled.target().seeds[0]), "BACKUP_DIR": env["BACKUP_DIR"]}
+    without = typed("schedule", "run", "daily", env={**plain, "REDIS_PASSWORD": ""})
+    assert without.returncode == 10
+    done = typed("schedule", "run", "daily", "--env-file", str(file), env=plain)
+    assert done.returncode == 0, done.stderr
+    [stored] = LocalRepository(tmp_path / "sets").sets()
+    assert BackupSet.open(tmp_path / "sets" / str(stored.id)).metadata.encryption  # so the second secret came, too
+    for path in (tmp_path / "sets").rglob("*"):
+        assert not path.is_file() or b"planted" not in path.read_bytes()
