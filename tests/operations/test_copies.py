@@ -124,6 +124,20 @@ def test_after_a_failure_nothing_more_is_tried_there_and_the_next_place_is(tmp_p
     assert isinstance(results[0].error, UnreachableError)
 
 
+def test_a_full_disk_there_is_a_failure_with_a_reason_and_leaves_nothing(tmp_path: Path) -> None:
+    sets = tmp_path / "sets"
+    set_id = planted(sets, NOW, "daily")
+
+    class Full(LocalRepository):
+        def put(self, archive: Path, set_id: SetId, advance: object) -> str:
+            raise OSError(28, "No space left on device")
+
+    (result,) = copy(archive_of(sets, set_id), set_id, ["nas"], Silent(), lambda _: Full(tmp_path / "nas"))
+    assert isinstance(result.error, UnreachableError)
+    assert "No space left" in result.line
+    assert LocalRepository(tmp_path / "nas").sets() == []
+
+
 @contextmanager
 def wire_that_breaks(server: S3Server, after_bytes: int) -> Iterator[str]:
     """A relay to the S3 server; it goes dead for good when so many bytes were sent through it."""

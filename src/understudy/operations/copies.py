@@ -15,7 +15,7 @@ from typing import Literal
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repository import ARCHIVE_SUFFIX, Repository, StoredSet
 from understudy.backup.set import SetId
-from understudy.errors import IntegrityError, UnderstudyError
+from understudy.errors import IntegrityError, UnderstudyError, UnreachableError
 from understudy.progress import Progress, stage
 
 CATCH_UP = 3  # missing older copies of each tier, a run
@@ -125,7 +125,14 @@ def _copied(
     if stored and stored.size == size and _read_back(repository, stored, size, progress) == digest:
         return CopyResult(place, set_id, "there already", stored.key)
     with stage(progress, f"Copying {set_id} to {place}", size, "bytes"):
-        where = repository.put(archive, set_id, progress.advance)
+        try:
+            where = repository.put(archive, set_id, progress.advance)
+        except OSError as error:
+            raise UnreachableError(
+                f"copying {set_id} to {place}",
+                error.strerror or str(error),
+                "Check its space, its rights and its mount.",
+            ) from error
     stored = next((one for one in repository.sets() if one.id == set_id), None)
     if stored is None or _read_back(repository, stored, size, progress) != digest:
         raise IntegrityError(
