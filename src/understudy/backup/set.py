@@ -258,7 +258,7 @@ class BackupSet:
 
         Raises:
             NotFoundError: there is no set in this directory.
-            IntegrityError: its metadata is damaged.
+            IntegrityError: its metadata is damaged, or missing where its sums are there.
         """
         place = directory / METADATA
         try:
@@ -267,6 +267,11 @@ class BackupSet:
             with place.open("rb") as file:
                 data = file.read(MOST_METADATA_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
+            if (directory / SUMS).is_file():
+                raise IntegrityError(
+                    f"opening the set in {directory}", f"its {METADATA} is missing: it was deleted, by whomever",
+                    "Use another set, or its archive or copy if you have one.",
+                ) from None  # fmt: skip
             raise NotFoundError(
                 f"opening the set in {directory}", f"there is no {METADATA}", "`understudy list` shows the sets."
             ) from None

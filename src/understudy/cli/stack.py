@@ -65,13 +65,25 @@ def _component(settings: Settings, name: str, for_restore: bool) -> Component:
     if name == "redis":
         from understudy.backup.components.redis import ReadOptions, RedisComponent
 
+        if not _configured(settings, name) and _is_stack(settings):
+            raise _unset(name, "REDIS_URL (or REDIS_NODES)")
         match = None if for_restore else settings.backup_match
         options = ReadOptions(match, settings.backup_chunk_keys, settings.backup_max_rate)
         return RedisComponent(target_of(settings), options)
     if not _configured(settings, name):
-        raise UsageError(
-            f"connecting to {name}", f"{_SETTINGS[name]} is not set",
-            f"Set {_SETTINGS[name]}, or name the other components with --component.",
-        )  # fmt: skip
+        raise _unset(name, _SETTINGS[name])
     found: Component = cast(Any, kind(name)).from_settings(settings)
     return found
+
+
+def _is_stack(settings: Settings) -> bool:
+    """Tell whether other stores are configured and no lab runs: then redis is not guessed to be on this machine."""
+    from understudy.lab import named
+
+    return any(_configured(settings, other) for other in _SETTINGS) and not named.running()
+
+
+def _unset(name: str, setting: str) -> UsageError:
+    return UsageError(
+        f"connecting to {name}", f"{setting} is not set", f"Set {setting}, or name the other components: --component."
+    )
