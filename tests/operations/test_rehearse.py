@@ -113,7 +113,7 @@ def test_limits_fail_it(typed: Typed, good: BackupSet, sets: Path) -> None:
     assert last_passed(sets) is None
 
 
-def test_of_a_set_that_lacks_one_key_it_fails_and_says_of_which_type(
+def test_of_a_set_that_lacks_one_key_it_fails_and_names_part_and_type(
     typed: Typed, good: BackupSet, sets: Path, tmp_path: Path
 ) -> None:
     part = good.parts()[1].path
@@ -123,6 +123,7 @@ def test_of_a_set_that_lacks_one_key_it_fails_and_says_of_which_type(
     assert done.returncode == 15, done.stdout + done.stderr
     assert "[FAILED] Data integrity:" in done.stdout
     assert f"- Redis: the set holds {good.metadata.keys - 1} keys, and it recorded {good.metadata.keys}" in done.stdout
+    assert f"- Redis: {part} holds 49 keys, and 50 were recorded" in done.stdout
     assert f"- Redis: keys of the type {lost[0]['type']}: " in done.stdout
     assert "[FAILED] The rehearsal failed, after " in done.stdout
     assert "[OK] All checks" not in done.stdout

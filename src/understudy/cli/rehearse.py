@@ -44,6 +44,7 @@ def command(
     max_age: Annotated[str | None, typer.Option(help="The oldest that the data may be: 26h.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the page to this file, too.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the scratch servers until Ctrl-C, to look at.")] = False,
+    env_file: Annotated[Path | None, typer.Option(help="File of KEY=VALUE lines with passwords and keys.")] = None,
     out_dir: OutDir = None,
     s3_uri: S3Uri = None,
     as_json: Json = False,
@@ -60,6 +61,7 @@ def command(
       understudy rehearse --from-s3 latest --s3-uri s3://my-bucket/redis-backups
     """
     from understudy import progress
+    from understudy.operations import env_file as env_files
     from understudy.operations.audit import Audit
     from understudy.operations.rehearse import rehearsed
     from understudy.operations.rehearse_findings import Limits
@@ -69,6 +71,8 @@ def command(
             "choosing the set to rehearse", "two places are named",
             "From the object store: --from-s3 latest --s3-uri URI. A new one: --take alone.",
         )  # fmt: skip
+    if env_file:
+        env_files.load(env_file)
     limits = Limits(*(duration_s(text) if text else None for text in (max_rto, max_age)))
     settings = settings_from(out_dir, s3_uri)
     shown = progress.for_terminal(quiet=as_json)

@@ -123,7 +123,7 @@ def _place(backup: BackupSet, name: str, local: LocalRepository, uri: str | None
     archive = f"{backup.metadata.id}{ARCHIVE_SUFFIX}"
     if uri:
         return f"{uri.rstrip('/')}/{archive}"
-    if backup.directory.parent.parent == local.directory and backup.directory.parent.name.startswith("."):
+    if backup.directory.is_relative_to(local.directory) and backup.directory.parent != local.directory:
         return name if Path(name).is_file() else str(local.directory / archive)
     return str(backup.directory)
 

@@ -160,6 +160,7 @@ class RedisComponent:
             "match": self._options.match,
             "chunk_keys": self._options.chunk_keys,
             "summary": count(keys, "key") + (f", {count(libraries, 'function')}" if libraries else ""),
+            "part_keys": [part["keys"] for result in results for part in result["parts"]],
             "rdb_versions": sorted({version for result in results for version in result["rdb_versions"]}),
         }
         if self._by_slots:
@@ -296,6 +297,11 @@ class RedisComponent:
         recorded = backup.metadata.components[self.name]
         if recorded["keys"] != backup.metadata.keys:
             differences.append(f"the set holds {backup.metadata.keys:,} keys, and it recorded {recorded['keys']:,}")
+            differences += [
+                f"{entry.path} holds {entry.keys:,} keys, and {keys:,} were recorded"
+                for entry, keys in zip(backup.parts(), recorded.get("part_keys", ()), strict=False)
+                if entry.keys != keys
+            ]
             there = _types(backup)
             differences += [
                 f"keys of the type {kind}: {there[kind]:,}, and it recorded {number:,}"
