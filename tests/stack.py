@@ -100,7 +100,7 @@ class PostgresSubject:
         ask(self._server, _TABLES.format(rows=ROWS * times), self._database)
 
     def destroy(self) -> None:
-        drop_databases(self._server, self._database)
+        drop_databases(self._server, self._database, "stack_rescue")
 
     def grow(self) -> None:
         ask(self._server, _MORE, self._database)

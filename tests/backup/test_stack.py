@@ -326,6 +326,11 @@ def test_the_command_backs_up_says_what_it_would_do_asks_and_restores(
     assert told["safety_set"] is None
     assert set(told["components"]) == {*SUBJECTS}
     assert typed("check", "latest", env=env).returncode == 0
+    part = typed("restore", "--table", "public.topics", "--into-database", "stack_rescue", "latest", env=env)
+    assert part.returncode == 0, part.stderr
+    assert "tables=1" in part.stdout
+    assert "redis" not in part.stdout  # who names a table means no other store
+    assert typed("restore", "--component", "redis", "--table", "public.topics", "latest", env=env).returncode == 2
 
 
 def test_a_missing_optional_store_is_told_by_backup_check_and_restore(

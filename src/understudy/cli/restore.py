@@ -26,7 +26,7 @@ from understudy.cli.stack import components_of
 from understudy.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
-    from understudy.backup.component import Component, RestoreReport
+    from understudy.backup.component import Component, RestoreOptions, RestoreReport
     from understudy.backup.restore import Restored
     from understudy.backup.set import BackupSet
 
@@ -90,7 +90,7 @@ def command(
     shown = progress.for_terminal(quiet=as_json)
     options = RestoreOptions(overwrite, recreate_stream_groups, dry_run, tuple(table or ()), into_database)
     local, remote = local_repository(settings), needed_remote(settings) if from_s3 else None
-    names = [str(one) for one in components or ()]
+    names = _names([str(one) for one in components or ()], options)
     place = from_s3 or input_dir or name
     keep = None if no_safety_set else keeper(local, settings.profile, Lock.from_settings(settings), shown)
     with (
@@ -108,6 +108,17 @@ def command(
             for component in picked:
                 component.close()
         outcome.raise_failure(str(backup.metadata.id))
+
+
+def _names(names: list[str], options: RestoreOptions) -> list[str]:
+    """Return the components that are meant: who names a table or a database means PostgreSQL."""
+    if not (options.tables or options.into_database):
+        return names
+    if names and "postgres" not in names:
+        raise UsageError(
+            "choosing what to restore", "--table and --into-database are PostgreSQL's", "Add --component postgres."
+        )
+    return names or ["postgres"]
 
 
 def _tell(backup: BackupSet, picked: Sequence[Component], outcome: Restored, dry_run: bool, as_json: bool) -> None:
