@@ -115,9 +115,7 @@ def main(words: list[str] | None = None) -> None:
         f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; "
         f"median of {asked.rounds} rounds; {asked.keys:,} keys in three shards\n"
     )
-    print(
-        "| table | pg_dump -Fc | -Z1 | postgres alone | redis alone | the set | to slowest | to sequence | peak memory |"
-    )
+    print("| table | pg_dump -Fc | -Z1 | postgres | redis | the set | to slowest | to sequence | peak memory |")
     print("|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
     results = []
     for mib in asked.mib:
