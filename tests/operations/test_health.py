@@ -20,6 +20,7 @@ from receivers import http_receiver
 from understudy import settings as settings_module
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.set import METADATA, SetId
+from understudy.errors import IntegrityError
 from understudy.operations import health_items, install, schedules
 from understudy.operations.audit import Audit, Entry
 from understudy.operations.copies import copy
@@ -90,8 +91,8 @@ class Place:
         try:
             with audit.recorded(action, tier=tier, set=str(set_id) if set_id else None):
                 if outcome == "failed":
-                    raise ZeroDivisionError
-        except ZeroDivisionError:
+                    raise IntegrityError("reading", "it is damaged")
+        except IntegrityError:
             pass
 
 
