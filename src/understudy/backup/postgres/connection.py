@@ -22,6 +22,10 @@ from understudy.errors import (
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 _CONNECT_WITHIN_S = 10
+# a server that vanished from the network is noticed after two minutes; Linux itself would take over two hours
+_KEEPALIVES = {
+    "keepalives_idle": "60", "keepalives_interval": "15", "keepalives_count": "4", "tcp_user_timeout": "120000",
+}  # fmt: skip
 _DRIVER = re.compile(r"^(postgres(?:ql)?)\+\w+://")  # DATABASE_URL as SQLAlchemy and Django write it
 # what the server, or a role's own settings, may limit and a backup must not be ended by
 _LIMITS = ("statement_timeout", "idle_in_transaction_session_timeout", "idle_session_timeout", "transaction_timeout")
@@ -50,6 +54,8 @@ class Server:
         if password is not None:
             self.params.setdefault("password", password)
         self.params.setdefault("connect_timeout", _CONNECT_WITHIN_S)
+        for name, value in _KEEPALIVES.items():
+            self.params.setdefault(name, value)
         self.params.setdefault("application_name", "understudy")
 
     @property

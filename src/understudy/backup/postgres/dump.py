@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import select
+import socket
 import subprocess
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psycopg
 
@@ -21,8 +24,10 @@ from understudy.errors import NotAuthorisedError, ServerSaidError, out_of_room
 
 Advance = Callable[[int], None]
 _CHUNK_BYTES = 1 << 20
-_LEVEL = "1"  # gzip's fastest: three times as fast as its default, a tenth larger; every pg_restore can read it
+_LEVEL = "1"  # gzip's fastest: 2.5 times as fast as its default and 6 % larger; every pg_restore can read it
 _LOCK_WITHIN_MS = 600_000
+_LOOK_EVERY_MS = 200
+_ENDS_WITHIN_S = 5.0  # a query that was cancelled
 _MOST_FILES = 10_000  # the directory format writes a file for each large object
 
 
@@ -36,6 +41,7 @@ def dump_database(
     """
     doing = f"dumping the database {name}"
     connection = server.connect(name)
+    counting: Future[dict[str, Any]] | None = None
     with ThreadPoolExecutor(1) as beside:
         try:
             with told(doing):
@@ -73,8 +79,8 @@ def dump_database(
             with told(f"counting what is in the database {name}"):
                 content = counting.result()
         finally:
-            if not connection.closed:
-                _cancel(connection)
+            if counting is not None and not counting.done():
+                _end(connection, counting)
             beside.shutdown(wait=True)
             connection.close()
     names = content.pop("sequence_names")
@@ -90,12 +96,27 @@ def _wait_a_little(future: Any) -> None:
         return
 
 
-def _cancel(connection: Connection) -> None:
-    """End a count that still runs: the work was given up."""
-    try:
+def _end(connection: Connection, counting: Future[Any]) -> None:
+    """End a count that still runs: the work was given up. A server that does not answer is not waited for."""
+    with contextlib.suppress(psycopg.Error):
         connection.cancel_safe(timeout=2)
-    except psycopg.Error:
-        return
+    wait([counting], _ENDS_WITHIN_S)
+    if not counting.done():
+        with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+
+
+def _chunks(out: IO[bytes], advance: Advance) -> Iterator[bytes]:
+    """Yield what a program writes; while it writes nothing, for it waits for a lock perhaps, we can be told to end."""
+    ready = select.poll()
+    ready.register(out, select.POLLIN)
+    while True:
+        while not ready.poll(_LOOK_EVERY_MS):
+            advance(0)
+        data = os.read(out.fileno(), _CHUNK_BYTES)
+        if not data:
+            return
+        yield data
 
 
 def _stream(access: Access, argv: list[Any], final: Path, path: str, doing: str, advance: Advance) -> FileEntry:
@@ -105,8 +126,8 @@ def _stream(access: Access, argv: list[Any], final: Path, path: str, doing: str,
     out = child.process.stdout
     assert out is not None  # noqa: S101 - asked for above
     try:
-        with os.fdopen(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb", buffering=0) as file:
-            while data := out.read1(_CHUNK_BYTES):  # type: ignore[attr-defined]
+        with os.fdopen(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            for data in _chunks(out, advance):
                 digest.update(data)
                 file.write(data)
                 size += len(data)
