@@ -66,9 +66,31 @@ def _typed(kind: str, body: str) -> Iterator[str]:
 
 
 def _ours(line: str) -> Iterator[tuple[str, ...]]:
-    for part in re.split(r"&&|\||;", line):
-        words = shlex.split(part, comments=True)
+    if "understudy" not in line:  # some lines are part of a program that goes over several
+        return
+    for words in _simple_commands(line):
         while words and _ASSIGNMENT.fullmatch(words[0]):
             words.pop(0)
         if words and words[0].rpartition("/")[2] == "understudy":
             yield tuple(words[1:])
+
+
+def _simple_commands(line: str) -> Iterator[list[str]]:
+    """Give the words of each command of a line, without redirections; what stands in quotes is one word."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    words: list[str] = []
+    redirected = False
+    for word in lexer:
+        if not word.strip("<>&") and word[0] in "<>":
+            if words and words[-1].isdigit():
+                words.pop()
+            redirected = True
+        elif not word.strip("();|&"):
+            yield words
+            words, redirected = [], False
+        elif redirected:
+            redirected = False
+        else:
+            words.append(word)
+    yield words
