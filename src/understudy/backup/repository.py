@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -15,7 +16,9 @@ from understudy.errors import IntegrityError, NotFoundError
 LATEST = "latest"
 SAFETY = "safety"  # the name of sets that are taken before a restore overwrites something
 ARCHIVE_SUFFIX = ".tar.gz"
+AHEAD = timedelta(days=1)  # a set that is dated later than this after now was taken by a clock that was wrong
 Advance = Callable[[int], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -59,23 +62,40 @@ def peek(repository: Repository, stored: StoredSet) -> Metadata:
         return read_metadata(stream, stored.key)
 
 
-def find(repository: Repository, name: str, profile: str | None = None, components: Collection[str] = ()) -> StoredSet:
+def find(
+    repository: Repository,
+    name: str,
+    profile: str | None = None,
+    components: Collection[str] = (),
+    say: Say | None = None,
+) -> StoredSet:
     """Return the set of that id (with or without `.tar.gz`), or for `latest` the newest (of a profile).
 
-    `latest` is the newest that holds all `components`; never a safety set, which holds what a restore replaced.
+    `latest` is the newest that holds all `components`; never a safety set, which holds what a restore replaced, and
+    never one that is dated more than a day after now, as long as there is another: `say` is told of those.
 
     Raises:
         NotFoundError: there is none.
     """
     sets = repository.sets()
     wanted = name.rsplit("/", 1)[-1].removesuffix(ARCHIVE_SUFFIX)
+    today = datetime.now(UTC) + AHEAD
+    ahead: list[StoredSet] = []
     for stored in sets:
         if wanted == str(stored.id):
             return stored
         if wanted != LATEST or stored.id.name == SAFETY or profile not in (None, stored.id.profile):
             continue
-        if not components or _holds(repository, stored, components):
-            return stored
+        if components and not _holds(repository, stored, components):
+            continue
+        if stored.id.created > today:
+            ahead.append(stored)
+            continue
+        _tell_ahead(ahead, f"{LATEST} is {stored.id}", say)
+        return stored
+    if ahead:
+        _tell_ahead(ahead, f"{LATEST} is the newest of them, for there is no other", say)
+        return ahead[0]
     why = "the repository is empty"
     if sets:
         of = f" of profile {profile!r}" if profile and wanted == LATEST else " of that name"
@@ -92,3 +112,9 @@ def _holds(repository: Repository, stored: StoredSet, components: Collection[str
         return set(components) <= set(peek(repository, stored).components)
     except IntegrityError:
         return True
+
+
+def _tell_ahead(ahead: Sequence[StoredSet], instead: str, say: Say | None) -> None:
+    if ahead and say:
+        more = f" (and {len(ahead) - 1} more)" if len(ahead) > 1 else ""
+        say(f"Warning: {ahead[0].id}{more} is dated after now: was the clock wrong then, or is it? {instead}.")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from understudy.backup.durable import publish, sync
-from understudy.backup.repository import ARCHIVE_SUFFIX, LATEST, Advance, StoredSet, find
+from understudy.backup.repository import ARCHIVE_SUFFIX, LATEST, Advance, Say, StoredSet, find
 from understudy.backup.set import METADATA, BackupSet, SetId
 from understudy.errors import IntegrityError, NotFoundError, RefusedError, UnreachableError
 
@@ -84,7 +84,9 @@ class LocalRepository:
         shutil.rmtree(folder, ignore_errors=True)
         sync(self.directory)
 
-    def whole(self, name: str, profile: str | None = None, components: Collection[str] = ()) -> BackupSet | Path:
+    def whole(
+        self, name: str, profile: str | None = None, components: Collection[str] = (), say: Say | None = None
+    ) -> BackupSet | Path:
         """Return the set of that name as a directory, or its archive where only that is here.
 
         `name` is an id, `latest` (of a profile, and with these components, where they are given), or the path of a
@@ -97,7 +99,7 @@ class LocalRepository:
         path = Path(name)
         if name != LATEST and (os.path.exists(path) or "/" in name):  # noqa: PTH110 - quiet about names too long
             return path if path.is_file() and path.name != METADATA else BackupSet.open(path)
-        place = Path(find(self, name, profile, components).key)
+        place = Path(find(self, name, profile, components, say).key)
         return BackupSet.open(place) if place.is_dir() else place
 
     @contextlib.contextmanager
