@@ -112,6 +112,9 @@ class Component(Protocol):
     def overwrites(self, backup: BackupSet, options: RestoreOptions) -> list[str]:
         """Return one line for each thing in the store that the restore would replace; none: nothing is lost."""
 
+    def keeping(self, backup: BackupSet, options: RestoreOptions) -> Component:
+        """Return a component of the same store that takes, whole, everything that `overwrites` speaks of."""
+
     def restore(self, backup: BackupSet, options: RestoreOptions, progress: Progress) -> RestoreReport:
         """Write the set's content back."""
 

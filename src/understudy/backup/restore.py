@@ -51,7 +51,7 @@ def opened(
             with rdb.as_set(dump, local, progress) as backup:
                 yield backup
             return
-        found = local.whole(name or LATEST, profile, components)
+        found = local.whole(name or LATEST, profile, components, progress.say)
         if isinstance(found, BackupSet):
             yield found
             return
@@ -61,7 +61,7 @@ def opened(
                 metadata = extract(stream, into, found.name, progress.advance)
             yield BackupSet(into, metadata)
         return
-    stored = find(remote, name or LATEST, profile, components)
+    stored = find(remote, name or LATEST, profile, components, progress.say)
     with local.scratch("unpack") as place:
         into = _folder(place)
         with stage(progress, "Downloading", None, "bytes"), remote.open(stored) as stream:
@@ -137,9 +137,9 @@ def bring_back(
 ) -> Restored:
     """Check the set and every target, ask, keep what is replaced, then write the components one after another.
 
-    `agree` is told every line of what would be lost, and raises where that is not wanted; `keep` takes a set of the
-    components concerned. Neither is called where nothing is lost, nor in a dry run. A component that fails does not
-    keep the others from being restored.
+    `agree` is told every line of what would be lost, and raises where that is not wanted; `keep` takes a set of what
+    is replaced, from components that are made for it. Neither is called where nothing is lost, nor in a dry run. A
+    component that fails does not keep the others from being restored.
 
     Raises:
         IntegrityError: the set is damaged or a target is too old for it; nothing was written.
@@ -157,7 +157,7 @@ def bring_back(
         if lines and agree:
             agree(lines)
         if lines and keep:
-            outcome.safety = keep([component for component in components if lost[component.name]])
+            outcome.safety = keep([each.keeping(backup, options) for each in components if lost[each.name]])
     for component in components:
         try:
             outcome.reports[component.name] = component.restore(backup, options, progress)
@@ -169,7 +169,7 @@ def bring_back(
 
 
 def keeper(local: LocalRepository, profile: str, lock: Lock | None, progress: Progress) -> Keep:
-    """Return what takes a safety set, named `safety`, which `latest` never means."""
+    """Return what takes a safety set, named `safety`, which `latest` never means; it closes the components."""
 
     def keep(components: Sequence[Component]) -> TakenSet:
         try:
@@ -178,6 +178,9 @@ def keeper(local: LocalRepository, profile: str, lock: Lock | None, progress: Pr
             named(error, "keeping what would be replaced")
             error.hint = f"{error.hint} --no-safety-set goes on without it.".strip()
             raise
+        finally:
+            for component in components:
+                component.close()
         progress.say(
             f"Kept what is there now: {taken.backup.metadata.id}. To go back to it: "
             f"understudy restore {taken.backup.metadata.id} --overwrite"

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.backup.component import Comparison, Counted, RestoreOptions, RestoreReport, Taken
-from understudy.backup.postgres import compare, dump, load, names, properties, read, roles, swap, tables, target
+from understudy.backup.postgres import (
+    compare,
+    dump,
+    load,
+    names,
+    properties,
+    read,
+    roles,
+    standing,
+    swap,
+    tables,
+    target,
+)
 from understudy.backup.postgres.connection import Connection, Server, is_superuser, major_of, told, version_of
-from understudy.backup.postgres.recorded import Recorded, RecordedDatabase
+from understudy.backup.postgres.recorded import Recorded, RecordedDatabase, listed
 from understudy.backup.postgres.tools import Access, access, choose
 from understudy.backup.set import BackupSet, FileEntry
 from understudy.errors import NotFoundError, UsageError
-from understudy.pages.figures import count, size
+from understudy.pages.figures import count
 from understudy.progress import Progress, stage
 
 if TYPE_CHECKING:
@@ -184,8 +197,7 @@ class PostgresComponent:
         with told(doing), self._working_from(aims) as connection:
             target.check_server(connection, recorded, doing)
             choose(max(recorded.tool_major, major_of(connection)), self._bin, doing)
-            standing = swap.names(connection)
-            in_place = bool(options.tables) and aims[0][1] in standing
+            in_place = bool(options.tables) and aims[0][1] in swap.names(connection)
             if options.tables and not in_place and options.into_database is None:
                 raise NotFoundError(
                     doing, f"there is no database {aims[0][1]!r} to restore tables into",
@@ -219,32 +231,42 @@ class PostgresComponent:
     def overwrites(self, backup: BackupSet, options: RestoreOptions) -> list[str]:
         """Name the databases, or the tables, that stand there and hold something."""
         lost: list[str] = []
-        aims = self._aims(backup, options)
-        with told("looking at what a restore would replace"), self._working_from(aims) as connection:
-            standing = swap.names(connection)
-        for database, name in aims:
-            if name not in standing:
-                continue
-            stand = target.standing_tables(self._server, name)
+        for database, name in self._replaced(backup, options):
             if not options.tables:
-                if stand:
-                    held = f"{count(len(stand), 'table')}, {size(sum(stand.values()))}"
-                    lost.append(f"{self.title} {self._server}: the database {name} ({held})")
+                with told(f"looking at what stands in {name}"):
+                    if stands := standing.held(self._server, name):
+                        lost.append(f"{self.title} {self._server}: the database {name} ({stands})")
                 continue
             with self._server.connect(name) as inside, told(f"counting rows in {name}"):
+                there = standing.tables(inside)
                 for table in self._tables(database, options):
-                    if names.qualified(*table) in stand:
-                        rows = count(target.rows_of(inside, table), "row")
-                        lost.append(
-                            f"{self.title} {self._server}: the table {names.qualified(*table)} of {name} ({rows})"
-                        )
+                    if (title := names.qualified(*table)) in there:
+                        rows = count(standing.rows_of(inside, table), "row")
+                        lost.append(f"{self.title} {self._server}: the table {title} of {name} ({rows})")
         return lost
+
+    def _replaced(self, backup: BackupSet, options: RestoreOptions) -> list[tuple[RecordedDatabase, str]]:
+        """Return those of the aims that stand there already."""
+        aims = self._aims(backup, options)
+        with told("looking at what a restore would replace"), self._working_from(aims) as connection:
+            there = swap.names(connection)
+        return [(database, name) for database, name in aims if name in there]
+
+    def keeping(self, backup: BackupSet, options: RestoreOptions) -> PostgresComponent:
+        """Return a component that takes each database whole that is replaced, or has a table replaced."""
+        replaced = [name for _, name in self._replaced(backup, options)]
+        found = copy.copy(self)
+        found._databases, found._connection = tuple(replaced), None
+        return found
 
     def restore(self, backup: BackupSet, options: RestoreOptions, progress: Progress) -> RestoreReport:
         """Create the roles that are missing, then restore each database beside the old one and swap them."""
         recorded = Recorded.of(backup)
         aims = self._aims(backup, options)
         report = RestoreReport()
+        left_out = [each.name for each in recorded.databases if self._databases and each.name not in self._databases]
+        if left_out and not options.tables:
+            progress.say(f"PostgreSQL: not restored, because of POSTGRES_DATABASES: {listed(left_out)}")
         doing = f"restoring {backup.metadata.id} to PostgreSQL at {self._server}"
         for database, _ in aims:
             report.restored += len(self._tables(database, options) if options.tables else database.tables)

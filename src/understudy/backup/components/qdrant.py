@@ -11,6 +11,7 @@ from understudy.backup.component import Comparison, RestoreOptions, RestoreRepor
 from understudy.backup.qdrant import restore, snapshot
 from understudy.backup.qdrant.cluster import Cluster
 from understudy.backup.qdrant.compare import compare
+from understudy.backup.qdrant.names import shown
 from understudy.backup.qdrant.recorded import Recorded
 from understudy.backup.qdrant.take import Taking
 from understudy.backup.set import BackupSet
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class QdrantComponent:
-    """The collections behind one URL, or behind those of all nodes of a cluster. Connects when first used."""
+    """The collections behind one URL, or behind those of all nodes of a cluster. Connects when first used.
+
+    `collections` are those to back up, to restore and to compare; none: all of them.
+    """
 
     name = "qdrant"
     title = "Qdrant"
@@ -75,28 +79,40 @@ class QdrantComponent:
         """Have every node make a snapshot of each collection, download and check it, delete it there."""
         return Taking(self.cluster, into, progress).run(self._collections)
 
+    def _recorded(self, backup: BackupSet) -> Recorded:
+        return Recorded.of(backup).only(self._collections, f"choosing collections of {backup.metadata.id}")
+
     def sources(self, backup: BackupSet) -> list[str]:
         """Return the snapshots with what they hold, and the file of aliases."""
-        return restore.sources(Recorded.of(backup))
+        return restore.sources(self._recorded(backup))
 
     def check_target(self, backup: BackupSet, options: RestoreOptions) -> None:  # noqa: ARG002 - the port's shape
         """Refuse a server that is too old, nodes that are missing, and collections that are set up otherwise.
 
         How much room the server has, it does not tell.
         """
-        restore.check_target(self.cluster, Recorded.of(backup))
+        restore.check_target(self.cluster, self._recorded(backup))
 
     def overwrites(self, backup: BackupSet, options: RestoreOptions) -> list[str]:  # noqa: ARG002 - the port's shape
         """Return collections that hold vectors, and aliases that point elsewhere."""
-        return restore.overwrites(self.cluster, Recorded.of(backup))
+        return restore.overwrites(self.cluster, self._recorded(backup))
+
+    def keeping(self, backup: BackupSet, options: RestoreOptions) -> QdrantComponent:  # noqa: ARG002 - the port's shape
+        """Return a component that takes these collections, and those that the aliases point to now."""
+        names = restore.replaced(self.cluster, self._recorded(backup))
+        return QdrantComponent(self._urls, api_key=self._api_key, collections=names)
 
     def restore(self, backup: BackupSet, options: RestoreOptions, progress: Progress) -> RestoreReport:
         """Have every node recover from its snapshot; what a collection held before is gone. Aliases come last."""
-        return restore.Restoring(self.cluster, backup, progress).run(dry_run=options.dry_run)
+        recorded = self._recorded(backup)
+        names = {collection.name for collection in recorded.collections}
+        if left_out := [shown(each.name) for each in Recorded.of(backup).collections if each.name not in names]:
+            progress.say(f"Qdrant: not restored, because of QDRANT_COLLECTIONS: {', '.join(left_out)}")
+        return restore.Restoring(self.cluster, backup, recorded, progress).run(dry_run=options.dry_run)
 
     def compare(self, backup: BackupSet, progress: Progress) -> Comparison:
         """Compare counts, how collections are set up, payload indexes and aliases with what the set recorded."""
-        return compare(self.cluster, Recorded.of(backup), progress)
+        return compare(self.cluster, self._recorded(backup), progress)
 
     @staticmethod
     def read_through(backup: BackupSet, progress: Progress) -> None:

@@ -282,13 +282,23 @@ class RedisComponent:
         found = [f"keys/ ({count(backup.metadata.keys, 'key')})"]
         return found + [FUNCTIONS] * any(entry.path == FUNCTIONS for entry in backup.metadata.files)
 
-    def overwrites(self, backup: BackupSet, options: RestoreOptions) -> list[str]:  # noqa: ARG002 - the port
-        """Keys are replaced only where that was asked for."""
-        if not options.overwrite or (existing := self.existing()) == 0:
+    def overwrites(self, backup: BackupSet, options: RestoreOptions) -> list[str]:
+        """Keys and functions are replaced only where that was asked for."""
+        if not options.overwrite:
+            return []
+        existing = self.existing()
+        if existing == 0:
+            has_functions = any(entry.path == FUNCTIONS for entry in backup.metadata.files)
+            if has_functions and (stand := len(functions.read(self.router)[0])):
+                return [f"{self.title} {self.router.target}: functions of the same names as the {stand:,} there"]
             return []
         if existing is None:
             return [f"{self.title} {self.router.target}: keys that stand there; a proxy hides how many"]
         return [f"{self.title} {self.router.target}: keys among the {existing:,} that stand there"]
+
+    def keeping(self, backup: BackupSet, options: RestoreOptions) -> RedisComponent:  # noqa: ARG002 - the port's shape
+        """Return a component that takes every key and function: which of them are replaced, nobody knows before."""
+        return RedisComponent(self._target, dataclasses.replace(self._options, match=None))
 
     def compare(self, backup: BackupSet, progress: Progress) -> Comparison:
         """Compare every key both ways, and the number of keys with what the set recorded."""

@@ -94,8 +94,9 @@ class Recorded:
         for name in names:
             if name not in here:
                 raise NotFoundError(
-                    doing, f"the set holds no database {name!r}", near(name, list(here)) or f"It holds {listed(here)}."
-                )
+                    doing, f"the set holds no database {name!r}",
+                    f"{near(name, list(here)) or f'It holds {listed(here)}.'} See POSTGRES_DATABASES.",
+                )  # fmt: skip
         return [here[name] for name in names] if names else list(self.databases)
 
 

@@ -6,10 +6,8 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from psycopg import sql
-
-from understudy.backup.postgres.connection import Connection, Server, is_superuser, major_of, version_of
-from understudy.backup.postgres.names import parts, qualified
+from understudy.backup.postgres.connection import Connection, is_superuser, major_of, version_of
+from understudy.backup.postgres.names import parts
 from understudy.backup.postgres.properties import locale_works
 from understudy.backup.postgres.recorded import Recorded, RecordedDatabase, listed, near
 from understudy.errors import (
@@ -40,11 +38,6 @@ _TREE = """
           ON w.schema = n.nspname AND w.name = c.relname
         UNION SELECT i.inhrelid FROM pg_inherits i JOIN tree t ON t.oid = i.inhparent)
     SELECT oid FROM tree
-"""
-_ESTIMATES = """
-    SELECT n.nspname, c.relname, pg_total_relation_size(c.oid) FROM pg_class c JOIN pg_namespace n
-    ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_'
-    AND n.nspname <> 'information_schema'
 """
 
 
@@ -196,15 +189,3 @@ def check_dependents(connection: Connection, tables: Sequence[tuple[str, str]], 
             doing, f"{listed(broken, 3)} would break: a table is dropped and made again",
             "Restore those tables too (--table once more), or into another database: --into-database NAME.", broken,
         )  # fmt: skip
-
-
-def standing_tables(server: Server, name: str) -> dict[str, int]:
-    """Return the size in bytes of each table that stands in a database."""
-    with server.connect(name) as connection:
-        return {qualified(schema, table): bytes_ for schema, table, bytes_ in connection.execute(_ESTIMATES).fetchall()}
-
-
-def rows_of(connection: Connection, table: tuple[str, str]) -> int:
-    """Return how many rows a table has."""
-    row = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(*table))).fetchone()
-    return int(row[0]) if row else 0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from understudy.backup.qdrant.names import FOLDER
+from understudy.backup.qdrant.names import FOLDER, shown
 from understudy.backup.set import BackupSet
-from understudy.errors import IntegrityError
+from understudy.errors import IntegrityError, NotFoundError
 
 ENCRYPTED = ".gz.age"
 
@@ -83,3 +83,23 @@ class Recorded:
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise IntegrityError(where, f"it is damaged ({error})", "Use another set.") from error
+
+    def only(self, names: Sequence[str], doing: str) -> Recorded:
+        """Return what it says of these collections, and of their aliases; all of it where none is named.
+
+        Raises:
+            NotFoundError: the set lacks one.
+        """
+        if not names:
+            return self
+        here = {collection.name for collection in self.collections}
+        for name in names:
+            if name not in here:
+                raise NotFoundError(
+                    doing, f"the set holds no collection {shown(name)}",
+                    f"It holds {', '.join(map(shown, sorted(here))) or 'none'}. See QDRANT_COLLECTIONS.",
+                )  # fmt: skip
+        return replace(
+            self, complete=False, collections=tuple(each for each in self.collections if each.name in names),
+            aliases={alias: name for alias, name in self.aliases.items() if name in names},
+        )  # fmt: skip

@@ -101,14 +101,23 @@ def overwrites(cluster: Cluster, recorded: Recorded) -> list[str]:
     return lines
 
 
-class Restoring:
-    """One restore of a set into a cluster."""
+def replaced(cluster: Cluster, recorded: Recorded) -> list[str]:
+    """Return the collections that a restore would change there, and those whose aliases it would switch."""
+    there, aliases = cluster.first.collections(), cluster.first.aliases()
+    found = {collection.name for collection in recorded.collections if collection.name in there}
+    return sorted(
+        found | {aliases[alias] for alias, name in recorded.aliases.items() if aliases.get(alias, name) != name}
+    )
 
-    def __init__(self, cluster: Cluster, backup: BackupSet, progress: Progress) -> None:
+
+class Restoring:
+    """One restore of a set, or of some of its collections, into a cluster."""
+
+    def __init__(self, cluster: Cluster, backup: BackupSet, recorded: Recorded, progress: Progress) -> None:
         self._cluster = cluster
         self._backup = backup
         self._progress = progress
-        self._recorded = Recorded.of(backup)
+        self._recorded = recorded
         self._sha256 = {entry.path: entry.sha256 for entry in backup.metadata.files}
         self._size = {entry.path: entry.size for entry in backup.metadata.files}
 
