@@ -87,10 +87,15 @@ def newest(sets: list[Known]) -> list[SetId]:
     return sorted((one.id for one in sets), reverse=True)
 
 
+def dated(sets: list[Known]) -> list[Known]:
+    """Those that are not of a time to come: only they protect anything."""
+    return [one for one in sets if one.id.created <= NOW + timedelta(days=1)]
+
+
 @given(SETS, POLICIES)
 def test_what_may_never_be_deleted_is_kept(sets: list[Known], policy: Policy) -> None:
     gone = deleted(sets, policy)
-    ours = [one for one in sets if one.id.profile == "prd"]
+    ours = dated([one for one in sets if one.id.profile == "prd"])
     for tier in DAYS:
         good = newest([one for one in ours if one.good and one.tier == tier])
         assert gone.isdisjoint(good[: max(1, policy.keep.get(tier, 0))])
@@ -104,7 +109,7 @@ def test_what_may_never_be_deleted_is_kept(sets: list[Known], policy: Policy) ->
 
 @given(SETS, POLICIES)
 def test_what_is_too_old_and_not_protected_is_deleted(sets: list[Known], policy: Policy) -> None:
-    ours = [one for one in sets if one.id.profile == "prd"]
+    ours = dated([one for one in sets if one.id.profile == "prd"])
     protected = {
         *newest([one for one in ours if one.good and one.verified])[:1],
         *newest([one for one in ours if one.good and one.rehearsed])[:1],
@@ -166,3 +171,26 @@ def test_a_set_is_kept_for_exactly_its_days(tier: str) -> None:
         old = Known(set_id(created), tier)
         decisions = decide([old, newer], Policy("prd", DAYS), now, False)
         assert (old.id in {one.id for one in decisions if not one.keep}) is gone
+
+
+TIMES = st.lists(st.integers(0, 500).map(lambda days: NOW - timedelta(days=days)), max_size=12)
+
+
+@given(TIMES, st.lists(st.tuples(st.integers(-400, 400), st.sampled_from([*DAYS])), max_size=12))
+def test_deeds_only_ever_keep_more(deeds: list[datetime], rows: list[tuple[int, str]]) -> None:
+    sets = [Known(set_id(NOW - timedelta(days=row[0]), number), row[1]) for number, row in enumerate(rows)]
+    without = {one.id for one in decide(sets, Policy("prd", DAYS), NOW, False) if not one.keep}
+    gone = {one.id for one in decide(sets, Policy("prd", DAYS), NOW, False, deeds) if not one.keep}
+    assert gone <= without
+    for tier in DAYS:
+        today = [one.id for one in sets if one.tier == tier and one.id.created <= NOW + timedelta(days=1)]
+        assert not today or gone.isdisjoint([max(today)])
+
+
+@given(st.integers(1, 60), st.integers(0, 30))
+def test_a_tier_rests_for_its_days_after_a_pause_that_is_longer_than_them(pause: int, since: int) -> None:
+    ended = NOW - timedelta(days=since)
+    deeds = [ended - timedelta(days=pause), *(NOW - timedelta(days=number) for number in range(since + 1))]
+    old, new = Known(set_id(NOW - timedelta(days=100)), "daily"), Known(set_id(NOW), "daily")
+    kept = decide([old, new], Policy("prd", DAYS), NOW, False, deeds)[1].keep
+    assert kept == (pause > DAYS["daily"] + 1 and since <= DAYS["daily"])

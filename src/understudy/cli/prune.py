@@ -17,6 +17,9 @@ def command(
     places: Annotated[
         list[str] | None, typer.Option("--place", help="Only here: local, s3://…, a directory, host:/path; repeatable.")
     ] = None,
+    despite_failure: Annotated[
+        bool, typer.Option("--despite-failure", help="Delete old sets although the newest run failed: a disk is full.")
+    ] = False,
     out_dir: OutDir = None,
     s3_uri: S3Uri = None,
     as_json: Json = False,
@@ -24,11 +27,13 @@ def command(
     """Delete what is older than its tier is kept, in BACKUP_DIR and in every place that sets are copied to.
 
     Never deleted: sets taken by hand, the newest good set of each tier, the last one that was verified, damaged sets,
-    and anything while the newest scheduled run failed.
+    and anything while the newest scheduled run failed. Where it failed because the disk is full, shorten what is kept
+    (BACKUP_DAILY_RETENTION and the like) and use --despite-failure.
 
     \b
     Examples:
       understudy prune --dry-run
+      BACKUP_DAILY_RETENTION=3 understudy prune --despite-failure --dry-run
       understudy prune --place s3://my-bucket/backups
     """
     from understudy import progress
@@ -36,7 +41,7 @@ def command(
 
     settings = settings_from(out_dir, s3_uri)
     shown = progress.for_terminal(quiet=as_json)
-    results = prune_settings(settings, places or [], shown, dry_run=dry_run)
+    results = prune_settings(settings, places or [], shown, dry_run=dry_run, despite_failure=despite_failure)
     if as_json:
         print_json({"dry_run": dry_run, "places": [one.as_data() for one in results]})
     else:

@@ -22,6 +22,7 @@ _RECENT = 5  # sets that say how much room the next one takes
 _FEWEST_FILES = 1000  # inodes
 _LONGEST_RUN = timedelta(hours=12)
 _AHEAD = timedelta(minutes=10)
+_CLOCK = "Set the clock: timedatectl set-ntp true. Retention and schedules go by it"
 _EARLIEST = datetime(2026, 1, 1, tzinfo=UTC)  # we were not there before
 
 
@@ -45,6 +46,8 @@ def sets(look: Look) -> list[Item]:
     if newest is None:
         text = f"none of {len(look.sets)} sets is good" if look.sets else "there is no set yet"
         return [bad("sets", text, _BEGIN)]
+    if wrong := _after_now(look, newest):
+        return [bad("sets", wrong, _CLOCK)]
     damaged = [one for one in look.sets if one.damage]
     if damaged:
         text = f"{damaged[0].stored.id} is damaged: {damaged[0].damage}"
@@ -63,7 +66,9 @@ def tiers(look: Look) -> list[Item]:
         newest, name = look.newest(tier), str(tier)
         due = list(time.due(look.now - timedelta(days=400), look.now - GRACE))[-1:]
         text = f"the newest good set is {newest.stored.id}, {_age(look, newest)} old" if newest else "no good set"
-        if due and newest and newest.stored.id.created >= due[0] - EARLY:
+        if newest and (wrong := _after_now(look, newest)):
+            items.append(bad(name, wrong, _CLOCK))
+        elif due and newest and newest.stored.id.created >= due[0] - EARLY:
             items.append(ok(name, text))
         elif since is None and newest is None:
             items.append(warning(name, f"{text}, and no schedule", "understudy schedule install"))
@@ -210,7 +215,7 @@ def audit(look: Look) -> list[Item]:
 
 def clock(look: Look) -> list[Item]:
     """Does the clock tell a time after everything that was done?"""
-    hint = "Set the clock: timedatectl set-ntp true. Retention and schedules go by it"
+    hint = _CLOCK
     latest = max([deed.began_at for deed in look.past] + [one.stored.id.created for one in look.sets], default=None)
     if look.now < _EARLIEST:
         return [bad("clock", f"this machine says it is {look.now:%Y-%m-%d}", hint)]
@@ -246,6 +251,14 @@ QUESTIONS: Sequence[Callable[[Look], Sequence[Item]]] = (
     repository, sets, tiers, last_run, missed_runs, space, schedule, program, offsite, rehearsal, audit, clock, lock,
     notification,
 )  # fmt: skip
+
+
+def _after_now(look: Look, newest: Seen) -> str:
+    """Return in words that a set is dated after now: nobody knows how old its data is."""
+    created = newest.stored.id.created
+    if created <= look.now + _AHEAD:
+        return ""
+    return f"the newest good set, {newest.stored.id}, is dated {_span(created - look.now)} after now"
 
 
 def _age(look: Look, seen: Seen) -> str:

@@ -66,9 +66,16 @@ def places_of(settings: Settings) -> tuple[str, ...]:
 
 
 def prune_settings(
-    settings: Settings, places: Sequence[str], progress: Progress, *, dry_run: bool = False
+    settings: Settings,
+    places: Sequence[str],
+    progress: Progress,
+    *,
+    dry_run: bool = False,
+    despite_failure: bool = False,
 ) -> list[Pruned]:
     """Prune BACKUP_DIR and every place of copies, or only those named (`local` is BACKUP_DIR).
+
+    `despite_failure` is a person's word that old sets may go although the newest run failed.
 
     Raises:
         RefusedError: a run is at work (a dry run does not mind).
@@ -85,6 +92,7 @@ def prune_settings(
     with contextlib.nullcontext() if dry_run else held(settings.backup_dir, "pruning", now):
         done = deeds(audit.entries())
         failed = newest_run_failed(done, settings.profile) and not (dry_run and holder(settings.backup_dir))
+        failed = failed and not despite_failure
         return prune_all(
             opened, Policy.from_settings(settings), now, done, audit, progress, newest_failed=failed, dry_run=dry_run
         )
@@ -131,9 +139,9 @@ def prune(
         UnderstudyError: the place cannot be used at all. A set that cannot be deleted is told in the result.
     """
     stored = {one.id: one for one in repository.sets()}
-    decisions = decide(
-        known(repository, list(stored.values()), policy.profile, past, progress), policy, now, newest_failed
-    )
+    found = known(repository, list(stored.values()), policy.profile, past, progress)
+    times = [at for deed in past for at in (deed.began_at, deed.ended_at) if at]
+    decisions = decide(found, policy, now, newest_failed, times)
     if dry_run:
         return Pruned(place, tuple(decisions))
     deleted, failures = [], []

@@ -3,18 +3,27 @@
 "7 days" is an age, to the second: a set is deleted when more than 7 times 24 hours have passed since it was begun, and
 one that is exactly 7 days old is kept. With a run every night at two, and pruning after it, the seven sets of the last
 seven nights stand; where last week's run began later than tonight's, its set stands one night longer.
+
+Ages are as good as the clock. So a set that is dated after today counts for nothing, and where nothing was done for
+longer than a tier's sets are kept (the machine slept, or the clock was set ahead), that time does not age them: nothing
+of the tier goes until its days have passed since.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from understudy.backup.repository import AHEAD, SAFETY
 from understudy.backup.set import SetId
 from understudy.operations.tier import Tier
 from understudy.pages.figures import count
 from understudy.settings import Settings
+
+_DAY = timedelta(days=1)
+_LONGEST_QUIET = timedelta(days=32)  # a stack that is backed up once a month is not asleep
 
 
 @dataclass(frozen=True)
@@ -59,14 +68,22 @@ class Decision:
     reason: str
 
 
-def decide(sets: Sequence[Known], policy: Policy, now: datetime, newest_run_failed: bool) -> list[Decision]:
+def decide(
+    sets: Sequence[Known],
+    policy: Policy,
+    now: datetime,
+    newest_run_failed: bool,
+    deeds: Sequence[datetime] = (),
+) -> list[Decision]:
     """Return a decision for every set, newest first; the order in which they are given does not matter.
 
     Never deleted are: sets of other profiles, sets taken by hand or of a tier that we do not know, sets that are not
-    good (a person should look at them), the newest good set of each tier, the last one that a check and the last one
-    that a rehearsal passed, and anything at all while the newest scheduled run failed.
+    good (a person should look at them) or are dated after today, the newest good set of each tier, the last one that a
+    check and the last one that a rehearsal passed, and anything at all while the newest scheduled run failed. `deeds`
+    are the times at which something was done here, in any order.
     """
     ours = sorted((one for one in sets if one.id.profile == policy.profile), key=lambda one: one.id, reverse=True)
+    ours = [one for one in ours if one.id.created <= now + AHEAD]
     protected: dict[SetId, str] = {}
     for title, chosen in (
         ("the last set that a check passed", [one for one in ours if one.good and one.verified]),
@@ -80,13 +97,28 @@ def decide(sets: Sequence[Known], policy: Policy, now: datetime, newest_run_fail
         for place, one in enumerate(of_tier[: max(wanted, 1)]):
             words = f"the newest good {tier} set" if place == 0 else f"one of the {wanted} newest {tier} sets"
             protected[one.id] = words
+    asleep = {tier: _asleep(tier, days, deeds, now) for tier, days in policy.days.items()}
     return [
-        _decision(one, policy, now, newest_run_failed, protected.get(one.id))
+        _decision(one, policy, now, newest_run_failed, protected.get(one.id), asleep)
         for one in sorted(sets, key=lambda one: one.id, reverse=True)
     ]
 
 
-def _decision(one: Known, policy: Policy, now: datetime, failed: bool, protected: str | None) -> Decision:
+def _asleep(tier: str, days: int, deeds: Sequence[datetime], now: datetime) -> str:
+    """Return in words since when, and until when, nothing was done, where that is why nothing of a tier may go."""
+    most = timedelta(days=days) + _DAY
+    if tier == SAFETY:
+        most = max(most, _LONGEST_QUIET)
+    times = sorted([*(at for at in deeds if at <= now), now])
+    for before, after in itertools.pairwise(times):
+        if after - before > most and now - after <= timedelta(days=days):
+            return f"nothing was done from {before:%Y-%m-%d} to {after:%Y-%m-%d}: was the clock moved?"
+    return ""
+
+
+def _decision(
+    one: Known, policy: Policy, now: datetime, failed: bool, protected: str | None, asleep: Mapping[str, str]
+) -> Decision:
     if one.id.profile != policy.profile:
         return Decision(one.id, True, f"of profile {one.id.profile}, and not ours ({policy.profile})")
     if not one.good:
@@ -97,6 +129,8 @@ def _decision(one: Known, policy: Policy, now: datetime, failed: bool, protected
     if days is None:
         return Decision(one.id, True, f"of a tier that we do not know ({one.tier[:30]})")
     age = now - one.id.created
+    if age < -AHEAD:
+        return Decision(one.id, True, f"{one.tier}, dated {_days(-age)} after now: was the clock wrong, or is it?")
     old = f"{one.tier}, {_days(age)} old"
     if age <= timedelta(days=days):
         return Decision(one.id, True, f"{old}, kept for {count(days, 'day')}")
@@ -104,6 +138,8 @@ def _decision(one: Known, policy: Policy, now: datetime, failed: bool, protected
         return Decision(one.id, True, f"{old}, but {protected}")
     if failed:
         return Decision(one.id, True, f"{old}, but the newest run failed: nothing is deleted")
+    if asleep[one.tier]:
+        return Decision(one.id, True, f"{old}, but {asleep[one.tier]}")
     return Decision(one.id, False, f"{old}, kept for {count(days, 'day')} only")
 
 
