@@ -125,10 +125,10 @@ def test_an_entry_starts_the_program_where_install_was_typed(
 
 def test_no_secret_is_written_and_those_missing_at_night_are_named(typed: Typed, cron: Path, tmp_path: Path) -> None:
     secrets = {
-        "REDIS_PASSWORD": "planted-1", "POSTGRES_URL": "postgresql://u:planted-2@h/d",
+        "REDIS_PASSWORD": "planted-1", "REHEARSE_POSTGRES_URL": "postgresql://u:planted-2@h/d",
         "AWS_SECRET_ACCESS_KEY": "planted-3",
         "BACKUP_NOTIFY_WEBHOOK": "https://h/planted-4",
-        "QDRANT_URL": "http://u:planted-5@h", "PGPASSWORD": "planted-6",
+        "S3_URI": "s3://u:planted-5@h", "PGPASSWORD": "planted-6",
     }  # fmt: skip
     for words in (("--cron",), ("--systemd",)):
         done = typed("schedule", "install", *words, env=secrets)
@@ -149,6 +149,36 @@ def test_no_secret_is_written_and_those_missing_at_night_are_named(typed: Typed,
     assert f"--env-file {file}" in listed(cron).decode()
     file.chmod(0o640)
     assert typed("schedule", "install", "--env-file", str(file)).returncode == 14
+
+
+def test_a_store_that_would_be_missing_at_night_is_not_left_out_in_silence(
+    typed: Typed, cron: Path, tmp_path: Path
+) -> None:
+    for name, value in (
+        ("POSTGRES_URL", "postgresql://u:planted@h/d"), ("DATABASE_URL", "postgresql://h/d?password=planted"),
+        ("REDIS_URL", "redis://:planted@h"), ("QDRANT_URL", "http://u:planted@h"),
+    ):  # fmt: skip
+        done = typed("schedule", "install", env={name: value})
+        assert done.returncode == 14, done.stdout
+        assert name in done.stderr
+        assert "--env-file" in done.stderr
+        assert "planted" not in done.stderr
+        assert listed(cron) == b""
+    file = tmp_path / "night.env"
+    file.write_text("POSTGRES_URL='postgresql://u@h/d'\nPOSTGRES_PASSWORD=planted\n")
+    file.chmod(0o600)
+    app = {"DATABASE_URL": "postgresql://u:planted@h/d", "PGPASSWORD": "planted"}  # of whoever types it
+    done = typed("schedule", "install", "--env-file", str(file), env=app)
+    assert (done.returncode, done.stderr) == (0, "")
+    # what is no secret comes along, and a run that is told of no store guesses none
+    plain = {"POSTGRES_URL": "postgresql://backup@db.example:5432/app", "REDIS_URL": "redis://cache.example:6379/0"}
+    assert typed("schedule", "install", env=plain).returncode == 0
+    assert all(f"{name}={value}" in listed(cron).decode() for name, value in plain.items())
+    blind = typed("schedule", "run", "daily", env={"BACKUP_DIR": str(tmp_path / "blind")})
+    assert blind.returncode == 2
+    assert "understudy.toml" in blind.stderr
+    last = json.loads(typed("schedule", "status", "--json", env={"BACKUP_DIR": str(tmp_path / "blind")}).stdout)
+    assert last["tiers"][0]["outcome"] == "failed"
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def _run(tier: str, settings: Settings, wait_s: float, as_json: bool) -> None:
     chosen = scheduled(tier)
     name = settings.backup_name or ("stack-backup" if stack.names_of(settings) != ("redis",) else DEFAULT_NAME)
     parts = Parts(
-        lambda: stack.components_of(settings),
+        lambda: stack.components_of(settings, guess=False),
         name,
         stack.optional_of(settings),
         figures=lambda: write_figures(settings),

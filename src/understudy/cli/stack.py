@@ -41,15 +41,21 @@ def optional_of(settings: Settings) -> tuple[str, ...]:
 
 
 def components_of(
-    settings: Settings, names: Sequence[str] | None = None, *, for_restore: bool = False
+    settings: Settings, names: Sequence[str] | None = None, *, for_restore: bool = False, guess: bool = True
 ) -> list[Component]:
     """Return the components that are meant, in order; nothing is connected yet.
 
-    `for_restore` reads all of a store where a backup is asked to read a part of it (BACKUP_MATCH).
+    `for_restore` reads all of a store where a backup is asked to read a part of it (BACKUP_MATCH). Without `guess` a
+    Redis that is not configured is not looked for in the running lab or on this machine: nobody looks on at night.
 
     Raises:
         UsageError: one of them is not configured.
     """
+    if not guess and "redis" in names_of(settings, names) and not _configured(settings, "redis"):
+        raise UsageError(
+            "choosing the stores of a run", "none is configured that is meant: REDIS_URL and REDIS_NODES are not set",
+            "Name the stores in understudy.toml, or in the file of --env-file: POSTGRES_URL, REDIS_NODES, QDRANT_URL.",
+        )  # fmt: skip
     return [_component(settings, name, for_restore) for name in names_of(settings, names)]
 
 

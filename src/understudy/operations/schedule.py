@@ -15,7 +15,7 @@ from typing import ClassVar, Protocol
 from pydantic import AliasChoices, SecretStr
 
 from understudy import settings as every_setting
-from understudy.errors import UsageError
+from understudy.errors import RefusedError, UsageError
 from understudy.operations.crontime import CronTime
 from understudy.operations.tier import OFF, Tier, times
 from understudy.settings import Settings
@@ -32,6 +32,8 @@ _SECRET = (
     "AZURE_STORAGE_SAS_TOKEN", "PGPASSWORD",
 )  # fmt: skip
 _CREDENTIALS = re.compile(r"://[^/\s@]*@")
+_PLAIN_URL = re.compile(r"[a-z0-9+]+://([^/\s@:?#]+@)?[^/\s@?#]*(/[^\s@?#]*)?")  # a user's name is no secret
+_STORES = {"POSTGRES_URL", "DATABASE_URL", "REDIS_URL", "QDRANT_URL"}
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,19 @@ def plan(
 
     Raises:
         UsageError: there is nothing to install, or a path or value has a line end in it.
+        RefusedError: where a store is stands only in this environment, and is secret: a run would look elsewhere.
     """
     when = times(settings)
     if not when:
         raise UsageError("installing the schedule", f"every tier is {OFF!r}", "Set SCHEDULE_DAILY='0 2 * * *'.")
     given, secret = _environment(settings, environ, in_file)
+    if lost := sorted(_STORES.intersection(secret)):
+        raise RefusedError(
+            "installing the schedule",
+            f"{', '.join(lost)} stands only in this environment, with a secret in it: at night it would be missing, and"
+            " a run would leave that store out, or take another server's data",
+            "Put it as KEY=VALUE into a file (chmod 600), and: understudy schedule install --env-file FILE",
+        )
     made = Plan(
         key_of(settings), f"{settings.backup_dir.resolve()}, profile {settings.profile}", when, Path.cwd(), given,
         program(), log_dir_of(settings), env_file.resolve() if env_file else None, secret,
@@ -146,21 +156,24 @@ def _environment(
         given["UNDERSTUDY_CONFIG"] = str(config.resolve())
     given["ENV_PROFILE"] = settings.profile
     secret = []
-    written = every_setting.written()
+    written, in_file_too = every_setting.written(), set(in_file)
     for field_name, about in Settings.model_fields.items():
         if not field_name.startswith(_ROOMS):
             continue
         alias = about.validation_alias
         names = [str(one) for one in alias.choices] if isinstance(alias, AliasChoices) else [str(alias)]
-        for name in names:
-            if not environ.get(name) or name in in_file:
+        for place, name in enumerate(names):
+            if not environ.get(name) or not in_file_too.isdisjoint(names[: place + 1]):
                 continue
-            if SecretStr.__name__ in str(about.annotation) or _CREDENTIALS.search(environ[name]):
+            plain = name.endswith("_URL") and _PLAIN_URL.fullmatch(environ[name])
+            if not plain and (SecretStr.__name__ in str(about.annotation) or _CREDENTIALS.search(environ[name])):
                 secret += [name] if names[0] not in written else []
             else:
                 given[name] = environ[name]
     given |= {name: environ[name] for name in _PLAIN if environ.get(name) and name not in in_file}
     secret += [name for name in _SECRET if environ.get(name) and name not in in_file]
+    if "PGPASSWORD" in secret and "POSTGRES_PASSWORD" in written | in_file_too:
+        secret.remove("PGPASSWORD")
     if "BACKUP_DIR" in given:
         given["BACKUP_DIR"] = str(settings.backup_dir.resolve())
     return {name: value for name, value in given.items() if name not in in_file}, tuple(secret)
