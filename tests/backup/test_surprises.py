@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -199,9 +200,9 @@ def test_latest_is_of_the_profile(tmp_path: Path) -> None:
 def test_sets_of_one_second_sort_as_they_were_made() -> None:
     from datetime import UTC, datetime
 
-    ids = [
-        SetId.new("redis-backup", "local", datetime(2026, 11, 1, 0, 0, 0, ms * 1000, UTC)) for ms in range(0, 999, 7)
-    ]
+    names = itertools.cycle(("redis-backup", "stack-backup", "safety"))
+    ids = [SetId.new(next(names), "local", datetime(2026, 11, 1, 0, 0, 0, ms * 1000, UTC)) for ms in range(0, 999, 7)]
+    assert sorted(ids, key=str) != ids
     assert sorted(ids) == ids
 
 

@@ -37,10 +37,17 @@ _PATH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 
 @dataclass(frozen=True, order=True)
 class SetId:
-    """The name of a set, `<name>-<profile>-<UTC time>-<random>`; newer ones sort later."""
+    """The name of a set, `<name>-<profile>-<UTC time>-<random>`; newer ones sort later.
+
+    Of two sets of one second the random part decides: it begins with the milliseconds, whatever the sets are called.
+    """
 
     created: datetime
+    random: str = field(init=False, repr=False)
     text: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "random", self.text.rpartition("-")[2])
 
     @classmethod
     def new(cls, name: str, profile: str, now: datetime) -> SetId:
