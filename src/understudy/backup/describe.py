@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from understudy.backup.components import NAMES, kind
@@ -39,4 +39,24 @@ def lines(metadata: Metadata) -> list[str]:
         for_whom = [f"{count(len(metadata.encryption.get('recipients', ())), 'recipient')}"]
         for_whom += ["a passphrase"] if metadata.encryption.get("passphrase") else []
         told.append(f"Encrypted with age for {' and '.join(for_whom)}")
+    return told
+
+
+def lacking(metadata: Metadata, meant: Collection[str], newest_with: Callable[[str], str | None]) -> list[str]:
+    """Return what somebody would expect in a set and does not find there: a sentence each.
+
+    `meant` are the components that are wanted; `newest_with` returns the newest set that holds one.
+    """
+    told = []
+    for name in [one for one in NAMES if one in meant and one not in metadata.components]:
+        why = f": {metadata.missing[name]}" if name in metadata.missing else ""
+        newest = newest_with(name)
+        where = (
+            f"the newest set with it is {newest} (--component {name} latest)"
+            if newest
+            else "no other set here holds it"
+        )
+        told.append(f"{title_of(name)} is missing in this set{why}; {where}")
+    if ("redis" in meant or not meant) and (match := metadata.components.get("redis", {}).get("match")):
+        told.append(f"this set holds only the keys that match {match!r}")
     return told

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from typing import Annotated
 
 import typer
 
 from understudy.cli.options import Identity, OutDir, S3Uri, key_of, local_repository, needed_remote, settings_from
 from understudy.cli.output import Json, print_json
+from understudy.cli.stack import expected_in
 
 
 def command(
@@ -54,11 +56,12 @@ def command(
                 check(backup, shown)
         else:
             check_sums(stored, shown)
+        missing = expected_in(settings, stored, remote or local)
     if as_json:
         print_json(
             {"id": str(metadata.id), "whole": True, "read": read, "encrypted": metadata.encryption is not None}
             | {"files": len(metadata.files), "keys": metadata.keys, "components": [*metadata.components]}
-            | {"missing": dict(metadata.missing)}
+            | {"missing": dict(metadata.missing), "warnings": missing}
         )
         return
     files = count(len(metadata.files), "file")
@@ -67,5 +70,7 @@ def command(
         from understudy.backup.describe import held_in
 
         print(f"It holds {held_in(metadata)}.")
+    for line in missing:
+        print(f"Warning: {line}.", file=sys.stderr)
     if not read:
         print("It is encrypted: its bytes are whole, and no record was read. --identity FILE reads them.")

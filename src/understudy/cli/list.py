@@ -50,10 +50,13 @@ def _as_data(repository: Repository, stored: StoredSet) -> dict[str, Any]:
 
     told: dict[str, Any] = {
         "id": str(stored.id), "created_at": stored.id.created.isoformat(), "bytes": stored.size, "key": stored.key,
-        "tier": None, "components": None, "missing": None, "encrypted": None,
+        "tier": None, "components": None, "missing": None, "match": None, "encrypted": None,
     }  # fmt: skip
     with contextlib.suppress(IntegrityError, NotFoundError):  # it is listed all the same; `check` says what is wrong
         metadata = peek(repository, stored)
         told |= {"tier": metadata.tier, "components": [*metadata.components], "missing": dict(metadata.missing)}
-        told["encrypted"] = metadata.encryption is not None
+        told |= {
+            "match": metadata.components.get("redis", {}).get("match"),
+            "encrypted": metadata.encryption is not None,
+        }
     return told

@@ -22,7 +22,7 @@ from understudy.cli.options import (
     settings_from,
 )
 from understudy.cli.output import Json, print_json
-from understudy.cli.stack import components_of
+from understudy.cli.stack import components_of, expected_in
 from understudy.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -98,12 +98,15 @@ def command(
         opened(place, local, remote, shown, settings.profile, names) as stored,
         unlocked(stored, key_of(settings), local, shown) as backup,
     ):
+        missing = expected_in(settings, backup, remote or local, names)
+        for line in missing:
+            shown.say(f"Warning: {line}.")
         picked = components_of(settings, held(backup, names), for_restore=True)
         entry.set, entry.components = str(backup.metadata.id), tuple(one.name for one in picked)
         try:
             outcome = bring_back(backup, picked, options, shown, agree=None if force else _agree, keep=keep)
             entry.detail = f"safety set {outcome.safety.backup.metadata.id}" if outcome.safety else None
-            _tell(backup, picked, outcome, dry_run, as_json)
+            _tell(backup, picked, outcome, missing, dry_run, as_json)
         finally:
             for component in picked:
                 component.close()
@@ -121,7 +124,14 @@ def _names(names: list[str], options: RestoreOptions) -> list[str]:
     return names or ["postgres"]
 
 
-def _tell(backup: BackupSet, picked: Sequence[Component], outcome: Restored, dry_run: bool, as_json: bool) -> None:
+def _tell(
+    backup: BackupSet,
+    picked: Sequence[Component],
+    outcome: Restored,
+    missing: Sequence[str],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     metadata = backup.metadata
     safety = str(outcome.safety.backup.metadata.id) if outcome.safety else None
     if as_json:
@@ -130,7 +140,7 @@ def _tell(backup: BackupSet, picked: Sequence[Component], outcome: Restored, dry
         failed = {name: error.as_data() for name, error in outcome.failed.items()}
         print_json(
             {"id": str(metadata.id), "dry_run": dry_run, "components": reports, "sources": sources}
-            | {"failed": failed, "safety_set": safety}
+            | {"failed": failed, "safety_set": safety, "warnings": [*missing]}
         )
         return
     if dry_run:

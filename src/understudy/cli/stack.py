@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from understudy.cli.options import target_of
-from understudy.errors import UsageError
+from understudy.errors import UnderstudyError, UsageError
 
 if TYPE_CHECKING:
     from understudy.backup.component import Component
+    from understudy.backup.repository import Repository
+    from understudy.backup.set import BackupSet
     from understudy.settings import Settings
 
 _SETTINGS = {"postgres": "POSTGRES_URL", "qdrant": "QDRANT_URL"}
@@ -33,6 +35,28 @@ def names_of(settings: Settings, names: Sequence[str] | None = None) -> tuple[st
     if not wanted:
         wanted = {name for name in NAMES if _configured(settings, name)} or {"redis"}
     return tuple(name for name in NAMES if name in wanted)
+
+
+def expected_in(settings: Settings, backup: BackupSet, repository: Repository, names: Sequence[str] = ()) -> list[str]:
+    """Return what is configured and not in a set, or was missing when it was taken: a sentence each.
+
+    Where components are named, nothing is said of others.
+    """
+    from understudy.backup.components import NAMES
+    from understudy.backup.describe import lacking
+    from understudy.backup.repository import LATEST, SAFETY, find
+
+    def newest_with(name: str) -> str | None:
+        try:
+            return str(find(repository, LATEST, settings.profile, [name]).id)
+        except UnderstudyError:
+            return None
+
+    configured = settings.backup_components or [name for name in NAMES if _configured(settings, name)]
+    wanted = {*configured, *backup.metadata.missing}
+    if names or backup.metadata.id.name == SAFETY:  # that holds what a restore replaced, and is to hold no more
+        wanted = set(names)
+    return lacking(backup.metadata, wanted, newest_with)
 
 
 def optional_of(settings: Settings) -> tuple[str, ...]:
