@@ -80,6 +80,25 @@ def test_a_check_that_could_not_be_done_says_nothing_about_the_set(tmp_path: Pat
     ]  # fmt: skip
 
 
+OLD = (
+    '{"number":1,"at":"2026-11-21T02:00:00.000+00:00","actor":"ops@host","action":"backup","phase":"began",'
+    '"run":"0123456789abcdef","set":null,"tier":"daily","components":[],"outcome":null,"seconds":null,"detail":null,'
+    f'"found":[],"previous":"{"0" * 64}","hash":"f028a70e8e03f74d94cb45a568b0dec7b6874cd3372f8b85cb93362faecbecb6"}}'
+)
+
+
+def test_a_line_from_before_profiles_is_whole_and_goes_on(tmp_path: Path) -> None:
+    audit = Audit(tmp_path, profile="prd")
+    audit.path.write_text(OLD + "\n")
+    (tmp_path / "audit.head").write_text(f'{{"number":1,"hash":"{json.loads(OLD)["hash"]}"}}\n')
+    with audit.recorded("backup"):
+        pass
+    assert audit.broken() is None
+    assert [entry.profile for entry in audit.entries()] == [None, "prd", "prd"]
+    audit.path.write_text(audit.path.read_text().replace('"profile":"prd"', '"profile":"dev"', 1))
+    assert audit.broken()
+
+
 def test_what_fails_before_there_is_a_directory_makes_none(tmp_path: Path) -> None:
     audit = Audit(tmp_path / "sets")
     with pytest.raises(ZeroDivisionError), audit.recorded("backup", make=False):

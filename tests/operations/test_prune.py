@@ -98,6 +98,17 @@ def test_nothing_is_deleted_after_a_run_that_failed_or_never_ended(typed: Typed,
     assert "local: 8 sets, 3 deleted" in typed("prune").stdout
 
 
+@pytest.mark.parametrize(("profile", "deleted"), [("dev", 3), ("prd", 0), (None, 0)])
+def test_a_failed_run_of_another_profile_keeps_nothing_here(sets: Path, profile: str | None, deleted: int) -> None:
+    from understudy.operations.prune import prune_settings
+
+    with pytest.raises(UnreachableError), Audit(sets, profile=profile).recorded("backup", tier="weekly"):
+        raise UnreachableError("asking", "nobody answers")
+    [pruned] = prune_settings(settings_for(sets), [], Silent())
+    assert len(pruned.deleted) == deleted
+    assert {deed.profile for deed in deeds(Audit(sets).entries()) if deed.action == "prune"} <= {"prd"}
+
+
 def test_what_cannot_be_read_is_named_and_kept(typed: Typed, sets: Path) -> None:
     folders = sorted(path for path in sets.glob("stack-*") if path.is_dir())
     oldest, newest = folders[0], folders[-1]

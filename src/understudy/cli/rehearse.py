@@ -79,7 +79,7 @@ def command(
     names = [str(one) for one in components or ()]
     remote = needed_remote(settings) if from_s3 else None
     typed = shlex.join(["understudy", *sys.argv[1:]])
-    with Audit(settings.backup_dir).recorded("rehearse", components=tuple(names)) as entry:
+    with Audit(settings.backup_dir, profile=settings.profile).recorded("rehearse", components=tuple(names)) as entry:
         if take:
             name = _taken(settings, names, shown)
         with rehearsed(
@@ -111,7 +111,7 @@ def _taken(settings: Settings, names: list[str], shown: Progress) -> str:
     with contextlib.ExitStack() as stack:
         for component in picked:
             stack.callback(component.close)
-        entry = stack.enter_context(Audit(settings.backup_dir).recorded("backup"))
+        entry = stack.enter_context(Audit(settings.backup_dir, profile=settings.profile).recorded("backup"))
         taken = take(
             picked, local_repository(settings), None, settings.profile, shown,
             name=settings.backup_name, optional=optional_of(settings), lock=Lock.from_settings(settings),

@@ -43,7 +43,10 @@ _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 @dataclass(frozen=True)
 class Entry:
-    """One line. `phase` is `began` or `ended`, and `run` ties the two; `outcome` is `ok`, `failed` or None."""
+    """One line. `phase` is `began` or `ended`, and `run` ties the two; `outcome` is `ok`, `failed` or None.
+
+    `profile` is None, and not written, in lines of a version that did not know it.
+    """
 
     number: int
     at: str
@@ -53,6 +56,7 @@ class Entry:
     run: str
     set: str | None = None
     tier: str | None = None
+    profile: str | None = None
     components: tuple[str, ...] = ()
     outcome: str | None = None
     seconds: float | None = None
@@ -91,7 +95,7 @@ _FIELDS = tuple(field.name for field in fields(Entry))
 
 
 def _document(entry: Entry) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in _FIELDS}
+    return {name: getattr(entry, name) for name in _FIELDS if name != "profile" or entry.profile is not None}
 
 
 @dataclass
@@ -119,6 +123,7 @@ class Deed:
     components: tuple[str, ...]
     seconds: float | None
     detail: str | None
+    profile: str | None = None
 
 
 def deeds(entries: list[Entry]) -> list[Deed]:
@@ -131,7 +136,7 @@ def deeds(entries: list[Entry]) -> list[Deed]:
             last = end or begin
             found.append(Deed(
                 begin.action, begin.run, begin.time, end.time if end else None, end.outcome if end else None,
-                last.set, last.tier, last.components, last.seconds, last.detail,
+                last.set, last.tier, last.components, last.seconds, last.detail, last.profile,
             ))  # fmt: skip
     return found
 
@@ -142,15 +147,19 @@ def _to_stderr(text: str) -> None:
 
 
 class Audit:
-    """The audit log of the sets in a directory. `clock` and `warn` (for what cannot be written) are for callers."""
+    """The audit log of the sets in a directory; `profile` stands in what is recorded.
+
+    `clock` and `warn` (for what cannot be written) are for callers.
+    """
 
     def __init__(
         self,
         directory: Path,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         warn: Callable[[str], None] = _to_stderr,
+        profile: str | None = None,
     ) -> None:
-        self.directory, self._clock, self._warn = directory, clock, warn
+        self.directory, self._clock, self._warn, self._profile = directory, clock, warn, _clean(profile)
         self.path, self._head = directory / LINES, directory / HEAD
 
     @contextlib.contextmanager
@@ -207,7 +216,7 @@ class Audit:
         try:
             self.append(Entry(
                 0, at.astimezone(UTC).isoformat(timespec="milliseconds"), _actor(), action, phase, record.run,
-                record.set, record.tier, tuple(record.components), outcome, seconds, _clean(detail),
+                record.set, record.tier, self._profile, tuple(record.components), outcome, seconds, _clean(detail),
             ))  # fmt: skip
         except UnderstudyError as error:
             if not quiet:

@@ -23,7 +23,8 @@ def recorded(settings: Settings, action: str, components: Sequence[str] = (), *,
     if not when:
         yield Record()
         return
-    with Audit(settings.backup_dir).recorded(action, components=tuple(map(str, components)), make=False) as record:
+    audit = Audit(settings.backup_dir, profile=settings.profile)
+    with audit.recorded(action, components=tuple(map(str, components)), make=False) as record:
         yield record
 
 

@@ -60,7 +60,7 @@ def sets(look: Look) -> list[Item]:
 
 def tiers(look: Look) -> list[Item]:
     """Is the newest good set of each tier as young as its schedule promises?"""
-    since = history.since(look.past)
+    since = history.since(look.past, look.settings.profile)
     items = []
     for tier, time in times(look.settings).items():
         newest, name = look.newest(tier), str(tier)

@@ -36,8 +36,8 @@ def install(settings: Settings, scheduler: Scheduler, plan: Plan, *, dry_run: bo
                 "Name one that you may write to: BACKUP_LOG_DIR.",
             ) from error  # fmt: skip
     change = scheduler.install(plan, dry_run=dry_run)
-    audit = Audit(settings.backup_dir)
-    if not dry_run and (change.changed or past.since(deeds(audit.entries())) is None):
+    audit = Audit(settings.backup_dir, profile=settings.profile)
+    if not dry_run and (change.changed or past.since(deeds(audit.entries()), settings.profile) is None):
         with audit.recorded("schedule") as record:
             times = "; ".join(f"{tier} {time.text}" for tier, time in plan.times.items())
             record.detail = f"{past.INSTALLED} by {scheduler.name}: {times}"
@@ -58,7 +58,7 @@ def remove(settings: Settings, scheduler: Scheduler | None, *, dry_run: bool = F
         if change.changed:
             found[one.name] = change
     if found and not dry_run:
-        with Audit(settings.backup_dir).recorded("schedule") as record:
+        with Audit(settings.backup_dir, profile=settings.profile).recorded("schedule") as record:
             record.detail = f"{past.REMOVED} from {', '.join(found)}"
     return found
 

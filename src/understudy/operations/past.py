@@ -34,21 +34,20 @@ class Proofs:
 
 
 def runs(past: Sequence[Deed], profile: str, tier: str | None = None) -> list[Deed]:
-    """Return the scheduled runs of a profile (of one tier), in order.
-
-    A run that failed before there was a set does not say its profile: it counts for every one.
-    """
+    """Return the scheduled runs of a profile (of one tier), in order."""
     return [
         deed
         for deed in past
         if deed.action == "backup"
         and (deed.tier in SCHEDULED if tier is None else deed.tier == tier)
-        and (not deed.set or _profile(deed.set) == profile)
+        and _is_of(profile, deed)
     ]
 
 
-def _profile(set_id: str) -> str:
-    return SetId(_SOME_TIME, set_id).profile  # the name alone says it
+def _is_of(profile: str, deed: Deed) -> bool:
+    """Tell whether a deed is a profile's; an old line without one counts for all, unless its set's name says it."""
+    said = deed.profile or (SetId(_SOME_TIME, deed.set).profile if deed.set else None)
+    return said is None or said == profile
 
 
 def newest_failed(past: Sequence[Deed], profile: str) -> bool:
@@ -57,9 +56,13 @@ def newest_failed(past: Sequence[Deed], profile: str) -> bool:
     return bool(newest) and newest[0].outcome != "ok"
 
 
-def since(past: Sequence[Deed]) -> datetime | None:
-    """Return since when the schedule stands as it does; None where it was removed, or never installed."""
-    changes = [deed for deed in past if deed.action == "schedule" and deed.outcome == "ok" and deed.detail]
+def since(past: Sequence[Deed], profile: str) -> datetime | None:
+    """Return since when a profile's schedule stands as it does; None where it was removed, or never installed."""
+    changes = [
+        deed
+        for deed in past
+        if deed.action == "schedule" and deed.outcome == "ok" and deed.detail and _is_of(profile, deed)
+    ]
     if not changes or not (changes[-1].detail or "").startswith(INSTALLED):
         return None
     return changes[-1].began_at
@@ -72,7 +75,7 @@ def missing_runs(
 
     With `since_last` only those since the last run of the tier.
     """
-    installed = since(past)
+    installed = since(past, profile)
     if installed is None:
         return {tier: [] for tier in times}
     found = {}

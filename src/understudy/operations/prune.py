@@ -82,7 +82,7 @@ def prune_settings(
     """
     local = LocalRepository(settings.backup_dir)
     now = datetime.now(UTC)
-    audit = Audit(settings.backup_dir, warn=progress.say)
+    audit = Audit(settings.backup_dir, warn=progress.say, profile=settings.profile)
     opened: list[tuple[str, Callable[[], Repository]]] = []
     for place in places or (LOCAL, *places_of(settings)):
         if place == LOCAL:

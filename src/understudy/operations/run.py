@@ -85,7 +85,7 @@ def run(tier: Tier, settings: Settings, parts: Parts, progress: Progress, wait_s
         UnderstudyError: the step that failed, as itself. Older sets are untouched; a set that was published stays.
     """
     local = LocalRepository(settings.backup_dir)
-    audit = Audit(settings.backup_dir, parts.clock, progress.say)
+    audit = Audit(settings.backup_dir, parts.clock, progress.say, settings.profile)
     ran = Ran(tier)
 
     def warn(text: str) -> None:
