@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,7 +23,10 @@ from understudy.errors import NotFoundError, RefusedError, UnderstudyError, Usag
 from understudy.operations import env_file
 from understudy.operations.crontime import CronTime
 from understudy.operations.missed import missed
+from understudy.operations.schedule import plan
+from understudy.operations.schedules.cron import Cron
 from understudy.operations.schedules.systemd import on_calendar
+from understudy.settings import load
 
 Typed = Callable[..., subprocess.CompletedProcess[str]]
 OTHERS = (
@@ -44,6 +48,7 @@ def cron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place.mkdir()
     monkeypatch.chdir(place)
     monkeypatch.setenv("BACKUP_DIR", "sets")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for name in ("REDIS_PASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_CA_BUNDLE", "ENV_PROFILE"):
         monkeypatch.delenv(name, raising=False)
@@ -98,6 +103,18 @@ def test_two_installations_stand_beside_each_other(typed: Typed, cron: Path) -> 
     assert listed(cron) == left
     assert typed("schedule", "remove", env={"ENV_PROFILE": "prd", "REDIS_NODES": "127.0.0.1:1"}).returncode == 0
     assert listed(cron) == b"0 1 * * * true\n"
+
+
+def test_installations_of_one_moment_all_stand(cron: Path) -> None:
+    others = b"5 4 * * * true\n"
+    cron.write_bytes(others)
+    plans = [plan(load(backup_dir=cron.parent / f"sets-{number}"), {}) for number in range(6)]
+    with ThreadPoolExecutor(len(plans)) as pool:
+        list(pool.map(Cron().install, plans))
+        for one in plans:
+            assert len(Cron().installed(one.key)) == 3
+        list(pool.map(Cron().remove, [one.key for one in plans]))
+    assert cron.read_bytes() == others
 
 
 def test_an_entry_starts_the_program_where_install_was_typed(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from typing import ClassVar
 
 from understudy.errors import NotAuthorisedError, NotFoundError, RefusedError, UnreachableError, UsageError
+from understudy.lab import state
 from understudy.operations.schedule import Change, Plan
 from understudy.operations.tier import Tier
 
@@ -34,6 +38,10 @@ class Cron:
 
     def install(self, plan: Plan, *, dry_run: bool = False) -> Change:
         """Write the block, in its old place if there is one; a crontab that has it already is not written at all."""
+        with _alone():
+            return self._install(plan, dry_run)
+
+    def _install(self, plan: Plan, dry_run: bool) -> Change:
         before = _read()
         old = _whole(plan.key, before)
         if old:
@@ -49,6 +57,10 @@ class Cron:
 
     def remove(self, key: str, *, dry_run: bool = False) -> Change:
         """Cut the block out. A crontab in which nothing else was is removed."""
+        with _alone():
+            return self._remove(key, dry_run)
+
+    def _remove(self, key: str, dry_run: bool) -> Change:
         before = _read()
         block = _whole(key, before)
         if not block:
@@ -115,6 +127,16 @@ def escaped(command: str, tier: Tier) -> str:
             "Put settings of the environment into understudy.toml, or into a file for --env-file.",
         )  # fmt: skip
     return text
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Keep others of us from writing between our reading and our writing; without a state directory nobody can."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            descriptor = os.open(state.home() / "crontab.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(stack.enter_context(os.fdopen(descriptor)), fcntl.LOCK_EX)
+        yield
 
 
 def _read() -> bytes:
