@@ -17,10 +17,10 @@ from understudy.backup.component import Component
 from understudy.backup.durable import sync, write_file
 from understudy.backup.encryption import FreshLock, Lock, encrypt
 from understudy.backup.repositories.local import LocalRepository
-from understudy.backup.repository import ARCHIVE_SUFFIX, Repository
+from understudy.backup.repository import ARCHIVE_SUFFIX, SAFETY, Repository
 from understudy.backup.set import METADATA, SUMS, BackupSet, FileEntry, Metadata, SetId, sums
 from understudy.backup.together import connect_all, side_by_side
-from understudy.errors import UnderstudyError, out_of_room
+from understudy.errors import UnderstudyError, UsageError, out_of_room
 from understudy.progress import Progress, stage
 
 DEFAULT_NAME = "redis-backup"
@@ -70,10 +70,16 @@ def take(
     so, and the local set stays.
 
     Raises:
+        UsageError: the name or the profile can be none.
         UnderstudyError: of the kind that fits; nothing is published, unless the error says that it was.
     """
     if not name:
         name = DEFAULT_NAME if all(component.name == "redis" for component in components) else STACK_NAME
+    if name == SAFETY and tier != SAFETY:
+        raise UsageError(
+            "naming the set", f"{SAFETY!r} is the name of what a restore replaces, and `latest` never means such a set",
+            "Choose another: BACKUP_NAME.",
+        )  # fmt: skip
     set_id = SetId.new(name, profile, now or datetime.now(UTC))
     there, absent = connect_all(components, optional)  # before anything is made on the disk
     for missing, why in absent.items():

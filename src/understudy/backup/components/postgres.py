@@ -194,6 +194,7 @@ class PostgresComponent:
         recorded = Recorded.of(backup)
         aims = self._aims(backup, options)
         databases = [each for each, _ in aims]
+        target.check_names((name for _, name in aims), doing)
         with told(doing), self._working_from(aims) as connection:
             target.check_server(connection, recorded, doing)
             choose(max(recorded.tool_major, major_of(connection)), self._bin, doing)

@@ -2,13 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from understudy.backup.set import BackupSet
 from understudy.errors import IntegrityError, NotFoundError
+
+_MOST_NAME_BYTES = 63
+_MOST_TOLD = 300
+_FOLDER = "postgres/"
+
+
+class Properties(BaseModel):
+    """What a database is, beside its content; see `properties.read`."""
+
+    encoding: str
+    collate: str
+    ctype: str
+    owner: str
+    connection_limit: int
+    is_template: bool
+    grants: list[tuple[str, bool, str, bool]] | None
+    settings: dict[str, list[str]]
+    comment: str | None = None
+    provider: str = "libc"
+    locale: str | None = None
+    icu_rules: str | None = None
+
+
+class LargeObjects(BaseModel):
+    """How many there are, and one checksum over all of them."""
+
+    count: int
+    sha256: str | None
+
+
+class Content(BaseModel):
+    """What a database holds; see `inventory.content_of`."""
+
+    tables: dict[str, int]
+    partitions: list[str]
+    materialized_views: list[str]
+    foreign_tables: list[str]
+    views: list[str]
+    sequences: dict[str, tuple[int, bool]]
+    large_objects: LargeObjects
+    extensions: dict[str, str]
+    objects: dict[str, int]
+
+
+class Row(Content):
+    """A database as it stands in the metadata."""
+
+    name: str
+    path: str
+    files: list[str]
+    format: str
+    size_bytes: int
+    properties: Properties
+    roles: list[str]
 
 
 @dataclass(frozen=True)
@@ -75,12 +131,15 @@ class Recorded:
                 tuple(_database(row) for row in section["databases"]),
             )  # fmt: skip
             missing = {found.globals, *(path for each in found.databases for path in each.files)} - known
-            if missing:
-                raise ValueError(f"the set has no file {min(missing)}")
+            if missing or not found.globals.startswith(_FOLDER):
+                raise ValueError(f"the set has no file {min(missing) if missing else 'of roles'}")
+            if len({each.name for each in found.databases}) < len(found.databases):
+                raise ValueError("a database stands there twice")
             _ = found.server_major, found.tool_major
         except (KeyError, TypeError, ValueError, AttributeError) as error:
+            why = _first(error) if isinstance(error, ValidationError) else str(error)
             raise IntegrityError(
-                f"reading what {backup.metadata.id} says of PostgreSQL", f"it is damaged ({error})", "Use another set."
+                f"reading what {backup.metadata.id} says of PostgreSQL", f"it is damaged ({why})", "Use another set."
             ) from error
         return found
 
@@ -100,22 +159,43 @@ class Recorded:
         return [here[name] for name in names] if names else list(self.databases)
 
 
-def _database(row: Mapping[str, Any]) -> RecordedDatabase:
-    found = RecordedDatabase(
-        str(row["name"]), str(row["path"]), tuple(map(str, row["files"])), str(row["format"]), int(row["size_bytes"]),
-        dict(row["properties"]), {name: row[name] for name in _CONTENT}, tuple(map(str, row["roles"])),
+def _database(data: Any) -> RecordedDatabase:
+    row = Row.model_validate(data)
+    if not row.name or len(row.name.encode()) > _MOST_NAME_BYTES or not all(map(_is_text, _texts(data))):
+        raise ValueError("a name in it can be none of PostgreSQL's")
+    own = [each for each in row.files if each == row.path or each.startswith(f"{row.path}/")]
+    if not own or own != row.files or not row.path.startswith(_FOLDER):
+        raise ValueError(f"the files of {row.name} are not its own")
+    if not all("=" in pair for pairs in row.properties.settings.values() for pair in pairs):
+        raise ValueError(f"the settings of {row.name} are none")
+    return RecordedDatabase(
+        row.name, row.path, tuple(own), row.format, row.size_bytes, row.properties.model_dump(),
+        row.model_dump(include=set(Content.model_fields)), tuple(row.roles),
     )  # fmt: skip
-    if not found.files or not all(each == found.path or each.startswith(f"{found.path}/") for each in found.files):
-        raise ValueError(f"the files of {found.name} are not its own")
-    if not all(isinstance(rows, int) for rows in found.tables.values()):
-        raise ValueError(f"the rows of {found.name} are no numbers")
-    return found
 
 
-_CONTENT = (
-    "tables", "partitions", "materialized_views", "foreign_tables", "views", "sequences", "large_objects",
-    "extensions", "objects",
-)  # fmt: skip
+def _first(error: ValidationError) -> str:
+    """Return where the first thing is wrong, and how, on one line and without what stands there."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return " ".join(f"{'.'.join(map(str, first['loc']))}: {first['msg']}".split())[:_MOST_TOLD]
+
+
+def _texts(data: Any) -> Iterator[str]:
+    """Yield every text in it, names of fields too."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, Mapping):
+        for name, value in data.items():
+            yield str(name)
+            yield from _texts(value)
+    elif isinstance(data, list | tuple):
+        for value in data:
+            yield from _texts(value)
+
+
+def _is_text(text: str) -> bool:
+    """Tell whether PostgreSQL can take a text at all."""
+    return "\0" not in text and not any(0xD800 <= ord(letter) <= 0xDFFF for letter in text)
 
 
 def near(name: str, names: list[str]) -> str:

@@ -59,6 +59,15 @@ def check_server(connection: Connection, recorded: Recorded, doing: str) -> None
         raise RefusedError(doing, "it is a replica: it takes no writes", "Name its primary instead.")
 
 
+def check_names(names: Iterable[str], doing: str) -> None:
+    """Refuse to replace the templates of which new databases are made. Raises `RefusedError`."""
+    if lost := sorted({"template0", "template1"}.intersection(names)):
+        raise RefusedError(
+            doing, f"it would replace {lost[0]}, of which PostgreSQL makes new databases",
+            "Restore it under another name: --into-database NAME.",
+        )  # fmt: skip
+
+
 def check_creation(connection: Connection, doing: str) -> None:
     """Refuse a role that may not create databases. Raises `NotAuthorisedError`."""
     row = connection.execute(
