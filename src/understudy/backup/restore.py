@@ -15,7 +15,7 @@ from understudy.backup.archive import extract
 from understudy.backup.check import check_sums
 from understudy.backup.component import Component, RestoreOptions, RestoreReport
 from understudy.backup.encryption import Lock
-from understudy.backup.repositories.local import LocalRepository
+from understudy.backup.repositories.local import LocalRepository, reading
 from understudy.backup.repository import LATEST, SAFETY, Repository, find
 from understudy.backup.set import BackupSet
 from understudy.backup.take import TakenSet, take
@@ -53,7 +53,8 @@ def opened(
             return
         found = local.whole(name or LATEST, profile, components, progress.say)
         if isinstance(found, BackupSet):
-            yield found
+            with reading(found.directory):
+                yield found
             return
         with local.scratch("unpack") as place, found.open("rb") as stream:
             into = _folder(place)

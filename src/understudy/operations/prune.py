@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -141,7 +141,7 @@ def prune(
     stored = {one.id: one for one in repository.sets()}
     found = known(repository, list(stored.values()), policy.profile, past, progress)
     times = [at for deed in past for at in (deed.began_at, deed.ended_at) if at]
-    decisions = decide(found, policy, now, newest_failed, times)
+    decisions = [_spared(repository, stored, one) for one in decide(found, policy, now, newest_failed, times)]
     if dry_run:
         return Pruned(place, tuple(decisions))
     deleted, failures = [], []
@@ -189,6 +189,13 @@ def known(
             with ThreadPoolExecutor(_AT_ONCE) as pool:
                 found = list(pool.map(look, stored))
     return [one for one in found if one is not None]
+
+
+def _spared(repository: Repository, stored: Mapping[SetId, StoredSet], decision: Decision) -> Decision:
+    """Keep a set that somebody reads: a restore of it must not lose it half-way. The next run decides again."""
+    if decision.keep or not isinstance(repository, LocalRepository) or not repository.is_read(stored[decision.id]):
+        return decision
+    return replace(decision, keep=True, reason=f"{decision.reason}, but it is being read: a restore is at work")
 
 
 def _all_there(repository: Repository, stored: StoredSet, metadata: Metadata) -> bool:

@@ -77,12 +77,28 @@ class LocalRepository:
     def delete(self, stored: StoredSet) -> None:
         """Delete directory and archive, metadata first."""
         folder = self.directory / str(stored.id)
+        if self.is_read(stored):
+            raise RefusedError(
+                f"deleting {stored.id}", "it is being read: a restore or a rehearsal of it is at work",
+                "Try again when that has ended.",
+            )  # fmt: skip
         (folder / METADATA).unlink(missing_ok=True)
         if folder.is_dir():
             sync(folder)
         (self.directory / f"{stored.id}{ARCHIVE_SUFFIX}").unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
         sync(self.directory)
+
+    def is_read(self, stored: StoredSet) -> bool:
+        """Tell whether somebody reads a set just now; see `reading`."""
+        try:
+            with (self.directory / str(stored.id) / METADATA).open("r+b") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # only its archive is here, or the file system knows no locks
+            return False
+        return False
 
     def whole(
         self, name: str, profile: str | None = None, components: Collection[str] = (), say: Say | None = None
@@ -138,6 +154,15 @@ class LocalRepository:
         if archive:
             publish(archive, self.directory / f"{set_id}{ARCHIVE_SUFFIX}")
         return BackupSet.open(final)
+
+
+@contextlib.contextmanager
+def reading(directory: Path) -> Iterator[None]:
+    """Keep a set's directory from being deleted while the block runs; the kernel lets go when we are killed."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(stack.enter_context((directory / METADATA).open("rb")), fcntl.LOCK_SH)
+        yield
 
 
 def _abandoned(lock: Path) -> bool:
