@@ -34,6 +34,7 @@ def archive_of(directory: Path, set_id: SetId) -> Path:
 @pytest.fixture(params=["directory", "s3", pytest.param("rsync", marks=needs_rsync)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "directory":
+        (tmp_path / "nas").mkdir()
         return str(tmp_path / "nas")
     if request.param == "rsync":
         daemon: Daemon = request.getfixturevalue("rsyncd")
@@ -103,6 +104,7 @@ def test_a_copy_that_reads_back_differently_is_a_failure_that_keeps_no_other_pla
 
 def test_what_an_earlier_run_could_not_copy_is_sent_later_the_newest_of_each_tier(tmp_path: Path) -> None:
     sets, nas = tmp_path / "sets", tmp_path / "nas"
+    nas.mkdir()
     ids = {day: planted(sets, NOW + timedelta(days=day), "daily" if day % 2 else "weekly") for day in range(10)}
     by_hand = planted(sets, NOW + timedelta(days=8, hours=1))
     tiers = {set_id: "daily" if day % 2 else "weekly" for day, set_id in ids.items()}
@@ -117,6 +119,7 @@ def test_after_a_failure_nothing_more_is_tried_there_and_the_next_place_is(tmp_p
     sets = tmp_path / "sets"
     ids = [planted(sets, NOW + timedelta(days=day), "daily") for day in range(3)]
     (tmp_path / "file").write_text("no directory")
+    (tmp_path / "nas").mkdir()
     results = copy_with_missing(
         LocalRepository(sets), ids[2], [str(tmp_path / "file"), str(tmp_path / "nas")], Silent(), lambda _: "daily"
     )

@@ -63,6 +63,7 @@ def limited() -> None:
 
 def test_a_run_takes_checks_copies_and_says_so(typed: Typed, env: dict[str, str], tmp_path: Path) -> None:
     env["BACKUP_OFFSITE"] = str(tmp_path / "nas")
+    (tmp_path / "nas").mkdir()
     done = typed("schedule", "run", "daily", env=env)
     assert done.returncode == 0, done.stderr
     [name] = whole(tmp_path / "sets")
@@ -84,6 +85,7 @@ def test_a_run_takes_checks_copies_and_says_so(typed: Typed, env: dict[str, str]
         ({"REDIS_NODES": "127.0.0.1:1", "REDIS_URL": ""}, 10, "127.0.0.1:1 (Connection refused)"),
         ({"REDIS_PASSWORD": "wrong-password"}, 10, "password"),
         ({"BACKUP_OFFSITE": "/dev/null/nas"}, 10, "The set is whole and usable here"),
+        ({"BACKUP_OFFSITE": "not-mounted"}, 10, "Is it mounted?"),
     ],
 )
 def test_a_run_that_fails_says_why_and_leaves_the_old_sets(

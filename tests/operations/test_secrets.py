@@ -53,6 +53,7 @@ def stack(tmp_path: Path, s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> 
         qdrant = up.enter_context(standin(tmp_path / "qdrant", api_key=QDRANT))
         filled(qdrant.url, "documents", 20, api_key=QDRANT)
         receiver: Receiver = up.enter_context(http_receiver())
+        (tmp_path / "nas").mkdir()
         places = [f"s3://{BUCKET}/{tmp_path.name}", str(tmp_path / "nas")]
         if shutil.which("rsync"):
             daemon = up.enter_context(rsync_daemon(tmp_path))

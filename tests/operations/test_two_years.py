@@ -53,6 +53,7 @@ def test_two_years_of_nights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_two_years_of_nights_with_copies_in_another_directory(tmp_path: Path, seed: int) -> None:
     with quick_folder(tmp_path) as folder:
+        (folder / "copies").mkdir()
         settings = settings_for(folder / "sets", backup_offsite=(str(folder / "copies"),))
         counts = live(settings, FIRST, 730, random.Random(seed), lambda: [begun(folder / "sets")])
         assert len(begun(folder / "copies") & begun(folder / "sets")) > 15

@@ -31,7 +31,9 @@ class ComponentName(StrEnum):
 
 
 OutDir = Annotated[Path | None, typer.Option("--out-dir", help="Where sets are kept (BACKUP_DIR; ./backups).")]
-S3Uri = Annotated[str | None, typer.Option("--s3-uri", help="Object store, as s3://bucket/prefix (S3_URI).")]
+S3Uri = Annotated[
+    str | None, typer.Option("--s3-uri", help="Other place: s3://bucket/prefix, a directory, host:/path (S3_URI).")
+]
 Identity = Annotated[
     Path | None, typer.Option("--identity", help="Secret key that opens encrypted sets (BACKUP_IDENTITY).")
 ]
@@ -76,20 +78,22 @@ def local_repository(settings: Settings) -> LocalRepository:
 
 
 def remote_repository(settings: Settings) -> Repository | None:
-    """Return the object store of S3_URI, if there is one."""
+    """Return the place of S3_URI, if there is one: an object store, a directory, or host:/path."""
     if not settings.backup_s3_uri:
         return None
-    from understudy.backup.repositories.objectstore import ObjectStoreRepository
+    from understudy.backup.repositories import open_repository
 
-    return ObjectStoreRepository(settings.backup_s3_uri)
+    return open_repository(settings.backup_s3_uri)
 
 
 def needed_remote(settings: Settings) -> Repository:
-    """Return the object store, which must be named."""
+    """Return the place of S3_URI, which must be named."""
     remote = remote_repository(settings)
     if remote is None:
         raise NotFoundError(
-            "looking for the object store", "neither --s3-uri nor S3_URI is set", "--s3-uri s3://bucket/prefix"
+            "looking for the object store",
+            "neither --s3-uri nor S3_URI is set",
+            "--s3-uri s3://bucket/prefix, or a directory, or host:/path",
         )
     return remote
 
