@@ -12,6 +12,7 @@ from typing import Protocol
 import pytest
 
 from postgres import database, postgres_16, postgres_18  # noqa: F401 - fixtures, for every folder
+from typist import Typist, typist
 
 
 class Typed(Protocol):
@@ -36,18 +37,30 @@ def understudy_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         named.clean(name, force=True)
 
 
+@pytest.fixture(scope="session")
+def quick() -> Iterator[Typist | None]:
+    """What runs commands without importing the program each time."""
+    found = typist()
+    yield found
+    if found:
+        found.close()
+
+
 @pytest.fixture
-def typed(understudy_home: Path) -> Typed:
+def typed(understudy_home: Path, quick: Typist | None) -> Typed:
     """The command line, as a user types it, with a state directory of its own."""
 
     def run(*words: str, env: dict[str, str] | None = None, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        whole = {**os.environ, **(env or {})}
+        if quick and quick.can(whole):
+            return quick.run(words, whole, timeout_s)
         return subprocess.run(
             [sys.executable, "-m", "understudy", *words],
             capture_output=True,
             text=True,
             check=False,
             timeout=timeout_s,
-            env={**os.environ, **(env or {})},
+            env=whole,
         )
 
     return run
