@@ -238,7 +238,7 @@ def live(
             name = next(
                 one.id for one in LocalRepository(settings.backup_dir).sets() if one.id.created == rule.rehearsed
             )
-            with audit.recorded("rehearse", set=str(name)):
+            with audit.recorded("rehearse", set=str(name), components=("redis",)):
                 pass
     now = last + timedelta(days=1)
     nights.now = now

@@ -166,3 +166,12 @@ def test_safety_sets_have_days_of_their_own(typed: Typed, sets: Path) -> None:
         taken(sets, days, "safety", "safety")
     assert typed("prune", env={"BACKUP_SAFETY_RETENTION": "8"}).returncode == 0
     assert [(NOW - one.id.created).days for one in LocalRepository(sets).sets() if one.id.name == "safety"] == [2]
+
+
+def test_a_rehearsal_of_a_part_proves_no_set(typed: Typed, sets: Path) -> None:
+    ids = {(NOW - one.id.created).days: one.id for one in LocalRepository(sets).sets()}
+    for components in ((), ("redis",)):
+        with Audit(sets).recorded("rehearse", set=str(ids[8]), components=components or ("postgres",)):
+            pass
+        kept = "the last set that a rehearsal passed" in typed("prune", "--dry-run").stdout
+        assert kept == bool(components), "the set holds redis"

@@ -40,6 +40,7 @@ def command(
     from understudy.operations.health import examine, look
     from understudy.operations.metrics import write
     from understudy.operations.notify import notify as tell
+    from understudy.pages.figures import count
 
     settings = settings_from(out_dir, backup_metrics_file=metrics)
     at = look(settings)
@@ -55,8 +56,9 @@ def command(
             print(f"Warning: {line}", file=sys.stderr)
     failed = [f"{one.name}: {one.text}" for one in health.items if one.state == "bad"]
     if failed:
+        are = "is" if len(failed) == 1 else "are"
         raise VerdictError(
-            "checking the health of the backups", f"{len(failed)} of {len(health.items)} items are bad",
+            "checking the health of the backups", f"{len(failed)} of {count(len(health.items), 'item')} {are} bad",
             "", failed if as_json else [],
         )  # fmt: skip
 

@@ -171,7 +171,9 @@ def _counts(name: str, report: RestoreReport) -> str:
 def _agree(lost: Sequence[str]) -> None:
     """Ask before something is overwritten; `--force` answers it, and without a terminal the answer is no."""
     if not sys.stdin.isatty():
-        raise RefusedError("restoring", f"it would replace {lost[0]}", "Add --force if that is meant.", [*lost])
+        one = len(lost) == 1
+        why = f"it would replace {lost[0]}" if one else f"it would replace {len(lost)} things that stand there"
+        raise RefusedError("restoring", why, "Add --force if that is meant.", [] if one else [*lost])
     for line in lost:
         print(f"This replaces {line}.", file=sys.stderr)
     if not typer.confirm("Go on?"):

@@ -56,7 +56,10 @@ def expected_in(settings: Settings, backup: BackupSet, repository: Repository, n
     wanted = {*configured, *backup.metadata.missing}
     if names or backup.metadata.id.name == SAFETY:  # that holds what a restore replaced, and is to hold no more
         wanted = set(names)
-    return lacking(backup.metadata, wanted, newest_with)
+    told = lacking(backup.metadata, wanted, newest_with)
+    if settings.backup_name and backup.metadata.id.name not in {settings.backup_name, SAFETY}:
+        told.append(f"this set is named {backup.metadata.id.name}, and BACKUP_NAME is {settings.backup_name}")
+    return told
 
 
 def optional_of(settings: Settings) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from understudy.operations.lock import holder
 from understudy.operations.missed import EARLY, GRACE
 from understudy.operations.rehearse_record import last_passed, recorded
 from understudy.operations.tier import SCHEDULED, times
+from understudy.pages.figures import count
 
 _BEGIN = "Take one: understudy backup; every night: understudy schedule install"
 _RECENT = 5  # sets that say how much room the next one takes
@@ -154,12 +155,12 @@ def schedule(look: Look) -> list[Item]:
 
 def program(look: Look) -> list[Item]:
     """Can what the entries start be started?"""
-    count, trouble = trouble_of_entries(look.settings)
+    entries, trouble = trouble_of_entries(look.settings)
     if trouble:
         return [bad("program", trouble, "understudy schedule install writes the entries anew")]
-    if not count:
+    if not entries:
         return [warning("program", "no entry starts anything", "understudy schedule install")]
-    return [ok("program", f"what {count} entries start is there and can be run")]
+    return [ok("program", f"what {entries} entries start is there and can be run")]
 
 
 def offsite(look: Look) -> list[Item]:
@@ -176,7 +177,7 @@ def offsite(look: Look) -> list[Item]:
             items.append(bad("offsite", f"{place}: {there}", "Check the place; the next run sends what it misses"))
             continue
         newest = there[0].id if there else None
-        text = f"{place} holds {len(there)} sets" + (f", the newest {newest}" if newest else "")
+        text = f"{place} holds {count(len(there), 'set')}" + (f", the newest {newest}" if newest else "")
         if scheduled and scheduled[0].stored.id not in {one.id for one in there}:
             text += f"; {scheduled[0].stored.id} is not there"
             items.append(bad("offsite", text, "understudy schedule run daily sends what it misses"))
@@ -274,5 +275,5 @@ def _local(at: datetime) -> str:
     return f"{at.astimezone():%Y-%m-%d %H:%M}"
 
 
-def _bytes(count: float) -> str:
-    return f"{count / (1 << 30):,.1f} GiB" if count >= 1 << 30 else f"{count / (1 << 20):,.1f} MiB"
+def _bytes(number: float) -> str:
+    return f"{number / (1 << 30):,.1f} GiB" if number >= 1 << 30 else f"{number / (1 << 20):,.1f} MiB"

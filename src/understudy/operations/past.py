@@ -18,19 +18,28 @@ INSTALLED, REMOVED = "installed", "removed"
 
 @dataclass(frozen=True)
 class Proofs:
-    """What checks and rehearsals found, by the name of the set; the last one of each counts."""
+    """What checks and rehearsals found, by the name of the set; the last one of each counts.
+
+    `rehearsals` names the components that passed, in one rehearsal or in several; one that fails takes all back.
+    """
 
     checks: dict[str, bool]
-    rehearsals: dict[str, bool]
+    rehearsals: dict[str, frozenset[str]]
 
     @classmethod
     def of(cls, past: Sequence[Deed]) -> Proofs:
         """Collect them from the audit log; what never ended proves nothing."""
-        found: dict[str, dict[str, bool]] = {"check": {}, "rehearse": {}}
+        checks: dict[str, bool] = {}
+        rehearsals: dict[str, frozenset[str]] = {}
         for deed in past:
-            if deed.action in found and deed.set and deed.outcome is not None:
-                found[deed.action][deed.set] = deed.outcome == "ok"
-        return cls(found["check"], found["rehearse"])
+            if deed.set and deed.outcome is not None:
+                good = deed.outcome == "ok"
+                if deed.action == "check":
+                    checks[deed.set] = good
+                elif deed.action == "rehearse":
+                    before = rehearsals.get(deed.set, frozenset())
+                    rehearsals[deed.set] = before | set(deed.components) if good else frozenset()
+        return cls(checks, rehearsals)
 
 
 def runs(past: Sequence[Deed], profile: str, tier: str | None = None) -> list[Deed]:

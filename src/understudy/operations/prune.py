@@ -21,6 +21,7 @@ from understudy.operations.lock import held, holder
 from understudy.operations.past import Proofs
 from understudy.operations.past import newest_failed as newest_run_failed
 from understudy.operations.retention import Decision, Known, Policy, decide
+from understudy.pages.figures import count
 from understudy.progress import Progress, stage
 from understudy.settings import Settings
 
@@ -49,7 +50,7 @@ class Pruned:
         if self.error:
             return str(self.error)
         going = len([one for one in self.decisions if not one.keep]) if dry_run else len(self.deleted)
-        return f"{len(self.decisions)} sets, {going} {'would be ' if dry_run else ''}deleted"
+        return f"{count(len(self.decisions), 'set')}, {going} {'would be ' if dry_run else ''}deleted"
 
     def as_data(self) -> dict[str, Any]:
         """Return it as `--json` prints it."""
@@ -180,7 +181,8 @@ def known(
             progress.advance(1)
         name = str(one.id)
         good = metadata.id == one.id and proofs.checks.get(name, True) and _all_there(repository, one, metadata)
-        return Known(one.id, metadata.tier, good, proofs.checks.get(name, False), proofs.rehearsals.get(name, False))
+        rehearsed = name in proofs.rehearsals and proofs.rehearsals[name] >= set(metadata.components)
+        return Known(one.id, metadata.tier, good, proofs.checks.get(name, False), rehearsed)
 
     with stage(progress, "Looking at the sets", len(stored), "sets"):
         if isinstance(repository, LocalRepository):

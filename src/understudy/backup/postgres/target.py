@@ -196,5 +196,6 @@ def check_dependents(connection: Connection, tables: Sequence[tuple[str, str]], 
     if broken := dependents(connection, tables):
         raise RefusedError(
             doing, f"{listed(broken, 3)} would break: a table is dropped and made again",
-            "Restore those tables too (--table once more), or into another database: --into-database NAME.", broken,
+            "Restore those tables too (--table once more), or into a database that is not there yet: --into-database.",
+            broken,
         )  # fmt: skip
