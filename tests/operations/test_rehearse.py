@@ -182,7 +182,7 @@ def test_the_archive_and_the_newest_of_the_profile_can_be_rehearsed(
 
 
 def test_a_set_with_more_databases_than_sixteen_and_clusters_sets_fit(
-    typed: Typed, valkey_cluster_lab: Lab, sets: Path, tmp_path: Path
+    typed: Typed, valkey_cluster: Lab, sets: Path, tmp_path: Path
 ) -> None:
     from understudy import lab
 
@@ -200,9 +200,9 @@ def test_a_set_with_more_databases_than_sixteen_and_clusters_sets_fit(
         **checks({"name": "far", "command": ["GET", "far"], "database": 33, "expect": "away"}),
     )  # fmt: skip
     assert data["components"][0]["counts"] == [{"what": "keys", "recorded": 2, "found": 2}]
-    with Router(valkey_cluster_lab.target()) as router:
+    with Router(valkey_cluster.target()) as router:
         fill(router, 30)
-        of_a_cluster = backed_up(valkey_cluster_lab.target(), tmp_path / "cluster")
+        of_a_cluster = backed_up(valkey_cluster.target(), tmp_path / "cluster")
         wipe(router)
     assert rehearse(typed, sets, str(of_a_cluster.directory))["verdict"] == "passed"
 
