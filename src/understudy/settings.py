@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from understudy.errors import UsageError
 
 LOCAL_PROFILE = "local"
+MOST_DAYS = 36_500  # a hundred years
 DEFAULT_FILE = "understudy.toml"
 # the two ways to say where the server is: whoever gives one of them, closer by, means another server altogether
 _WHERE = {"url", "nodes"}
@@ -65,15 +66,18 @@ class Settings(BaseSettings):
     backup_identity: Path | None = Field(None, validation_alias="BACKUP_IDENTITY")
     backup_offsite: Names = Field((), validation_alias="BACKUP_OFFSITE")
     backup_daily_retention: int = Field(
-        7, validation_alias=AliasChoices("BACKUP_DAILY_RETENTION", "DAILY_RETENTION", "RETENTION_DAYS"), ge=1
+        7,
+        validation_alias=AliasChoices("BACKUP_DAILY_RETENTION", "DAILY_RETENTION", "RETENTION_DAYS"),
+        ge=1,
+        le=MOST_DAYS,
     )
     backup_weekly_retention: int = Field(
-        30, validation_alias=AliasChoices("BACKUP_WEEKLY_RETENTION", "WEEKLY_RETENTION"), ge=1
+        30, validation_alias=AliasChoices("BACKUP_WEEKLY_RETENTION", "WEEKLY_RETENTION"), ge=1, le=MOST_DAYS
     )
     backup_monthly_retention: int = Field(
-        365, validation_alias=AliasChoices("BACKUP_MONTHLY_RETENTION", "MONTHLY_RETENTION"), ge=1
+        365, validation_alias=AliasChoices("BACKUP_MONTHLY_RETENTION", "MONTHLY_RETENTION"), ge=1, le=MOST_DAYS
     )
-    backup_safety_retention: int = Field(7, validation_alias="BACKUP_SAFETY_RETENTION", ge=1)
+    backup_safety_retention: int = Field(7, validation_alias="BACKUP_SAFETY_RETENTION", ge=1, le=MOST_DAYS)
     backup_daily_keep: int = Field(0, validation_alias="BACKUP_DAILY_KEEP", ge=0)
     backup_weekly_keep: int = Field(0, validation_alias="BACKUP_WEEKLY_KEEP", ge=0)
     backup_monthly_keep: int = Field(0, validation_alias="BACKUP_MONTHLY_KEEP", ge=0)
@@ -102,7 +106,7 @@ class Settings(BaseSettings):
     rehearse_qdrant_url: str | None = Field(None, validation_alias="REHEARSE_QDRANT_URL")
     rehearse_qdrant_api_key: SecretStr | None = Field(None, validation_alias="REHEARSE_QDRANT_API_KEY")
     rehearse_postgres_url: SecretStr | None = Field(None, validation_alias="REHEARSE_POSTGRES_URL")
-    rehearse_max_age_days: int = Field(35, validation_alias="REHEARSE_MAX_AGE_DAYS", ge=1)
+    rehearse_max_age_days: int = Field(35, validation_alias="REHEARSE_MAX_AGE_DAYS", ge=1, le=MOST_DAYS)
     rehearse_checks: tuple[dict[str, Any], ...] = Field((), validation_alias="REHEARSE_CHECKS")
 
     probe_profile: str | None = Field(None, validation_alias="PROFILE")

@@ -177,6 +177,7 @@ class PostgresComponent:
             chosen = [target.find_tables(chosen, options.tables, f"restoring {backup.metadata.id}")[0]]
         if options.into_database is None:
             return [(each, each.name) for each in chosen]
+        target.check_name(options.into_database)
         if len(chosen) != 1:
             raise UsageError(
                 f"restoring into {options.into_database}",

@@ -21,6 +21,7 @@ from understudy.errors import (
 from understudy.pages.figures import size
 
 _LOCAL = ("127.", "::1", "localhost")
+_MOST_NAME_BYTES = 63
 _ROOM_FACTOR = 2  # the new database beside the old one, and the log of writing it
 _DEPENDENTS = """
     SELECT format('the foreign key %%I of %%s', k.conname, k.conrelid::regclass) FROM pg_constraint k
@@ -140,6 +141,15 @@ def check_room(connection: Connection, databases: Sequence[RecordedDatabase], do
         raise UnreachableError(
             doing, f"{place} has {size(free)} left, and twice the size of what is restored is {size(needed)}",
             "Free some space there.",
+        )  # fmt: skip
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no database can have: PostgreSQL would cut it, and mean another. Raises `UsageError`."""
+    if not 0 < len(name.encode(errors="surrogateescape")) <= _MOST_NAME_BYTES or "\0" in name:
+        raise UsageError(
+            f"restoring into the database {name[:200]!r}", f"a name has 1 to {_MOST_NAME_BYTES} bytes",
+            "Name another: --into-database NAME.",
         )  # fmt: skip
 
 
