@@ -40,7 +40,7 @@ def read(path: Path) -> dict[str, str]:
             continue
         match = _LINE.fullmatch(text)
         value = _value(match["value"]) if match else None
-        if match is None or value is None:
+        if match is None or value is None or "\0" in value:  # no environment can hold that
             raise UsageError(f"reading line {number} of {path}", "it is not KEY=VALUE", "KEY='a value with spaces'")
         found[match["name"]] = value
     return found
