@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from understudy.backup.component import Component
     from understudy.backup.repository import Repository
     from understudy.backup.set import BackupSet
+    from understudy.progress import Progress
     from understudy.settings import Settings
 
 _SETTINGS = {"postgres": "POSTGRES_URL", "qdrant": "QDRANT_URL"}
@@ -84,6 +85,13 @@ def components_of(
             "Name the stores in understudy.toml, or in the file of --env-file: POSTGRES_URL, REDIS_NODES, QDRANT_URL.",
         )  # fmt: skip
     return [_component(settings, name, for_restore) for name in names_of(settings, names)]
+
+
+def told_if_unset(settings: Settings, name: str, shown: Progress) -> bool:
+    """Return whether a store is configured; say so where it is not."""
+    if not _configured(settings, name):
+        shown.say(f"Warning: {name} is not compared: {_SETTINGS[name]} is not set.")
+    return _configured(settings, name)
 
 
 def _configured(settings: Settings, name: str) -> bool:

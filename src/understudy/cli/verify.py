@@ -1,4 +1,4 @@
-"""`understudy verify`: does a server hold what a set holds?"""
+"""`understudy verify`: do the servers hold what a set holds?"""
 
 # ruff: noqa: PLC0415 - what is heavy is imported when the command runs
 
@@ -6,13 +6,19 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from understudy.cli.options import Identity, OutDir, key_of, local_repository, settings_from, target_of
+from understudy.cli.options import Components, Identity, OutDir, key_of, local_repository, settings_from, target_of
 from understudy.cli.output import Json, print_json
+from understudy.cli.stack import components_of, told_if_unset
 from understudy.errors import IntegrityError, VerdictError
+
+if TYPE_CHECKING:
+    from understudy.backup.component import Comparison
+    from understudy.backup.verify_report import VerifyReport
 
 
 def command(
@@ -21,20 +27,24 @@ def command(
     ] = "latest",
     sample: Annotated[int, typer.Option(min=1, help="Compare so many random keys.")] = 200,
     full: Annotated[bool, typer.Option("--full", help="Compare every key, both ways.")] = False,
+    components: Components = None,
     identity: Identity = None,
     out_dir: OutDir = None,
     as_json: Json = False,
 ) -> None:
     """Compare a set's keys with the server: values, expiry times and, with --full, keys that the set lacks.
 
-    Exits with 12 where they differ. Keys that were written after the backup differ by right.
+    With --full, or where --component names them, also its databases and collections: rows, vectors and what else was
+    counted. Exits with 12 where they differ. What was written after the backup differs by right.
 
     \b
     Examples:
       understudy verify -i ./backups/redis-backup-local-20261120T234000Z-1f3a --sample 200
       understudy verify --full
+      understudy verify --component postgres
     """
     from understudy import progress
+    from understudy.backup.compare import compare_all
     from understudy.backup.encryption import unlocked
     from understudy.backup.restore import held, opened
     from understudy.backup.verify import verify
@@ -42,28 +52,52 @@ def command(
     settings = settings_from(out_dir, backup_identity=identity)
     shown = progress.for_terminal(quiet=as_json)
     local = local_repository(settings)
+    names = [str(one) for one in components or ()]
+    asked = names or ([] if full else ["redis"])
     with (
-        opened(input_dir, local, None, shown, settings.profile, ["redis"]) as stored,
+        opened(input_dir, local, None, shown, settings.profile, asked) as stored,
         unlocked(stored, key_of(settings), local, shown) as backup,
     ):
-        held(backup, ["redis"])
-        report = verify(backup, target_of(settings), shown, sample=None if full else sample)
+        wanted = held(backup, asked)
+        report = None
+        if "redis" in wanted:
+            report = verify(backup, target_of(settings), shown, sample=None if full else sample)
+        others = [one for one in wanted if one != "redis" and (names or told_if_unset(settings, one, shown))]
+        compared = compare_all(backup, components_of(settings, others) if others else [], shown)
     if as_json:
-        print_json(dataclasses.asdict(report) | {"clean": report.clean})
+        keys = dataclasses.asdict(report) if report else {}
+        rows = {name: {"counted": one.counted, "differences": [*one.differences]} for name, one in compared.items()}
+        print_json(keys | {"components": rows, "clean": _clean(report, compared)})
     else:
-        what = "full" if full else f"sample={report.compared}"
-        counts = f"missing={report.missing}, ttl_mismatch={report.ttl_mismatch}, value_mismatch={report.value_mismatch}"
-        print(f"Verify {what} -> {counts}" + (f", extra={report.extra}, compared={report.compared}" if full else ""))
-        if report.expired:
-            print(f"Expired since the backup: {report.expired}")
-    if not full and not report.compared:
+        if report:
+            _tell(report, full)
+        for name, one in compared.items():
+            word = f"differences={len(one.differences)}" if one.differences else "equal"
+            print(f"Verify {name} -> {word}: {one.counted}")
+    if report and not full and not report.compared:
         raise VerdictError("comparing the set with the server", "the set holds no keys, so nothing was compared")
-    if report.clean:
+    if not report and not compared:
+        raise VerdictError("comparing the set with the servers", "none is configured, so nothing was compared")
+    if _clean(report, compared):
         return
-    if report.unsure:
+    if report and report.unsure:
         print("Some values were compared byte by byte only: install understudy[lab] to be sure.", file=sys.stderr)
+    examples = report.examples if report else {}
     raise IntegrityError(
         "comparing the set with the server", "they differ",
-        "`understudy restore` brings back what is missing, with --overwrite also what differs; it deletes nothing.",
-        [f"{kind}: {name}" for kind, names in report.examples.items() for name in names],
+        "`understudy restore` brings back what is missing, with --overwrite also what differs; it deletes no key.",
+        [f"{kind}: {name}" for kind, names in examples.items() for name in names]
+        + [line for one in compared.values() for line in one.differences],
     )  # fmt: skip
+
+
+def _tell(report: VerifyReport, full: bool) -> None:
+    what = "full" if full else f"sample={report.compared}"
+    counts = f"missing={report.missing}, ttl_mismatch={report.ttl_mismatch}, value_mismatch={report.value_mismatch}"
+    print(f"Verify {what} -> {counts}" + (f", extra={report.extra}, compared={report.compared}" if full else ""))
+    if report.expired:
+        print(f"Expired since the backup: {report.expired}")
+
+
+def _clean(report: VerifyReport | None, compared: Mapping[str, Comparison]) -> bool:
+    return (report is None or report.clean) and not any(one.differences for one in compared.values())
