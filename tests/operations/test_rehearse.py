@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from conftest import Typed
+from receivers import http_receiver
 from rehearsals import altered, without_a_line
 from support import backed_up, digests, eventually, started
 from understudy.backup.set import BackupSet
@@ -161,6 +162,26 @@ def test_a_damaged_set_is_refused_before_anything_is_started(
     assert not list(recorded(sets))
     entry = json.loads((sets / "audit.jsonl").read_text().splitlines()[-1])
     assert entry["outcome"] == "failed"
+
+
+def test_people_hear_of_one_that_failed_and_of_the_first_that_passed_after_it(
+    typed: Typed, good: BackupSet, sets: Path, tmp_path: Path
+) -> None:
+    with http_receiver() as receiver:
+        env = {"BACKUP_NOTIFY_WEBHOOK": f"{receiver.url}/hook"}
+        place = str(good.directory)
+        rehearse(typed, sets, place, **env)
+        assert receiver.requests == [], "nothing went wrong before"
+        slow = rehearse(typed, sets, place, "--max-rto", "0.001s", code=15, **env)
+        assert slow["verdict"] == "failed"
+        assert typed("rehearse", str(tmp_path / "no set"), "--out-dir", str(sets), env=env).returncode == 11
+        rehearse(typed, sets, place, **env)
+        rehearse(typed, sets, place, **env)
+        texts = [body.decode() for _, body in receiver.requests]
+    assert len(texts) == 3, texts
+    assert "the verdict is failed" in texts[0]
+    assert "no set" in texts[1]
+    assert "The rehearsal of local passed" in texts[2]
 
 
 def test_without_a_server_to_start_nothing_is_known(typed: Typed, good: BackupSet, sets: Path) -> None:

@@ -17,6 +17,7 @@ import typer
 
 from understudy.cli.options import (
     Components,
+    Identity,
     OutDir,
     S3Uri,
     duration_s,
@@ -45,14 +46,15 @@ def command(
     html: Annotated[Path | None, typer.Option(help="Write the page to this file, too.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the scratch servers until Ctrl-C, to look at.")] = False,
     env_file: Annotated[Path | None, typer.Option(help="File of KEY=VALUE lines with passwords and keys.")] = None,
+    identity: Identity = None,
     out_dir: OutDir = None,
     s3_uri: S3Uri = None,
     as_json: Json = False,
 ) -> None:
-    """Restore a set into servers started for it, compare every row, key and vector, run your checks, and time it all.
+    """Restore a set into servers started for it, compare every key, count every row and vector, ask your checks.
 
-    Nothing is written to the servers that were backed up. The verdict is kept in BACKUP_DIR/rehearsals, with a page.
-    Ends with 15 unless it is "passed".
+    All of it is timed, and nothing is written to the servers that were backed up. The verdict is kept in
+    BACKUP_DIR/rehearsals, with a page. Ends with 15 unless it is "passed".
 
     \b
     Examples:
@@ -65,6 +67,7 @@ def command(
     from understudy.operations.audit import Audit
     from understudy.operations.rehearse import rehearsed
     from understudy.operations.rehearse_findings import Limits
+    from understudy.operations.rehearse_tell import told
 
     if (s3_uri and not from_s3) or (take and (from_s3 or name != LATEST)) or (from_s3 and name != LATEST):
         raise UsageError(
@@ -74,12 +77,13 @@ def command(
     if env_file:
         env_files.load(env_file)
     limits = Limits(*(duration_s(text) if text else None for text in (max_rto, max_age)))
-    settings = settings_from(out_dir, s3_uri)
+    settings = settings_from(out_dir, s3_uri, backup_identity=identity)
     shown = progress.for_terminal(quiet=as_json)
     names = [str(one) for one in components or ()]
     remote = needed_remote(settings) if from_s3 else None
     typed = shlex.join(["understudy", *sys.argv[1:]])
-    with Audit(settings.backup_dir, profile=settings.profile).recorded("rehearse", components=tuple(names)) as entry:
+    audit = Audit(settings.backup_dir, profile=settings.profile)
+    with told(settings, shown), audit.recorded("rehearse", components=tuple(names)) as entry:
         if take:
             name = _taken(settings, names, shown)
         with rehearsed(

@@ -22,10 +22,12 @@ from typing import IO, Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
 from understudy import __version__
+from understudy.errors import UnderstudyError
 from understudy.operations.by_apprise import send_all
 from understudy.settings import Settings
 
 DEADLINE_S = 10.0  # for all places together
+MOST_TOLD = 10
 MAIL_SERVER = "localhost:25"
 _LEEWAY_S = 0.5  # to collect what was said up to the deadline
 _CHAT = re.compile(
@@ -88,6 +90,11 @@ def places(settings: Settings) -> list[Place]:
         chat = bool(_CHAT.match(url))
         found.append(Place(f"BACKUP_NOTIFY_WEBHOOK ({_host(url)})", _as_text(url) if chat else url, chat))
     return found
+
+
+def lines_of(error: UnderstudyError) -> list[str]:
+    """Return what people are told of an error: its text, the first things that it lists, and what to do."""
+    return [str(error), *error.items[:MOST_TOLD], *filter(None, [error.hint])]
 
 
 def wanted(settings: Settings, kind: Kind) -> bool:

@@ -1,4 +1,4 @@
-"""Rehearse a restore: a set into scratch servers, every byte, row, key and vector compared, timed, and thrown away."""
+"""Rehearse a restore: a set into scratch servers, every key compared, every row and vector counted, and thrown away."""
 
 from __future__ import annotations
 

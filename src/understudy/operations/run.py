@@ -28,13 +28,11 @@ from understudy.operations import past, prune
 from understudy.operations.audit import Audit, Deed, Record, deeds
 from understudy.operations.copies import CopyResult, copy_with_missing
 from understudy.operations.lock import held
-from understudy.operations.notify import Event, Kind, notify
+from understudy.operations.notify import Event, Kind, lines_of, notify
 from understudy.operations.retention import Policy
-from understudy.operations.tier import Tier, times
+from understudy.operations.tier import SCHEDULED, Tier, times
 from understudy.progress import Progress
 from understudy.settings import Settings
-
-_MOST_TOLD = 10
 
 
 def _nothing() -> None:
@@ -136,10 +134,7 @@ def _work(
     now = parts.clock()
     proof = Deed("check", checked.run, began, now, "ok", str(ran.set), ran.tier, record.components, None, None)
     places = prune.places_of(settings)
-    tiers = {deed.set: deed.tier for deed in before if deed.action == "backup" and deed.tier}
-    ran.copies = copy_with_missing(
-        local, ran.set, places, progress, lambda set_id: tiers.get(str(set_id)), parts.open_place
-    )
+    ran.copies = copy_with_missing(local, ran.set, places, progress, _tier_of(local, before), parts.open_place)
     for copied in ran.copies:
         progress.say(copied.line)
     _raise_copies(ran, taken)
@@ -154,6 +149,20 @@ def _work(
         for set_id in pruned.deleted:
             progress.say(f"Deleted {set_id} from {pruned.place}.")
     prune.raise_failures(ran.pruned)
+
+
+def _tier_of(local: LocalRepository, before: list[Deed]) -> Callable[[SetId], str | None]:
+    """Return what says the tier of a set that every place is owed: a whole one of a run, however that run ended."""
+    checks = past.Proofs.of(before).checks
+
+    def tier_of(set_id: SetId) -> str | None:
+        try:
+            tier = BackupSet.open(local.directory / str(set_id)).metadata.tier
+        except UnderstudyError:
+            return None
+        return tier if tier in SCHEDULED and checks.get(str(set_id), True) else None
+
+    return tier_of
 
 
 def _taken(tier: Tier, settings: Settings, parts: Parts, local: LocalRepository, progress: Progress) -> TakenSet:
@@ -229,7 +238,7 @@ def _tell(ran: Ran, settings: Settings, parts: Parts, progress: Progress, how: K
 def _failure(error: Exception) -> list[str]:
     if not isinstance(error, UnderstudyError):
         return [f"A bug: {type(error).__name__}"]
-    return [str(error), *error.items[:_MOST_TOLD], *filter(None, [error.hint])]
+    return lines_of(error)
 
 
 def _success(ran: Ran) -> list[str]:
