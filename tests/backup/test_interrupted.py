@@ -114,15 +114,18 @@ def test_fifty_killed_restores(valkey_cluster: Lab, tmp_path: Path) -> None:
     assert kill_restores(target, valkey_cluster, tmp_path, 50, random.Random(8)) > 10
 
 
-def test_ctrl_c_ends_a_backup_cleanly(valkey_cluster: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "says"), [(signal.SIGINT, "Interrupted"), (signal.SIGHUP, "Terminated")])
+def test_ctrl_c_and_a_terminal_that_closes_end_a_backup_cleanly(
+    valkey_cluster: Lab, tmp_path: Path, number: signal.Signals, says: str
+) -> None:
     with Router(valkey_cluster.target()) as router:
         fill(router, KEYS)
     process = started("backup", "--max-rate", "2000", env=env(valkey_cluster, tmp_path))
     eventually(lambda: list(tmp_path.glob(".partial-*/*/*.jsonl")))
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=10)
-    assert process.returncode == 130
-    assert "Interrupted" in said
+    assert process.returncode == 128 + number
+    assert says in said
     assert "Traceback" not in said
     assert not [path.name for path in tmp_path.iterdir() if path.is_dir() or path.suffix == ".gz"]
 

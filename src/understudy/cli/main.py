@@ -75,8 +75,8 @@ def _root(
     pass
 
 
-def _terminated(*_: object) -> NoReturn:
-    sys.exit(128 + signal.SIGTERM)  # so that what is half done is cleaned up, as after Ctrl-C
+def _terminated(number: int, _: object) -> NoReturn:
+    sys.exit(128 + number)  # so that what is half done is cleaned up, as after Ctrl-C
 
 
 def _fill_closed_streams() -> None:
@@ -94,6 +94,8 @@ def main() -> NoReturn:
             stream.reconfigure(errors="replace")  # a terminal that knows ASCII only shows the rest as it can
     os.umask(0o077)  # sets and their archives hold everybody's data: what we make is for its owner
     signal.signal(signal.SIGTERM, _terminated)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # a terminal that closes; under nohup it stays ignored
+        signal.signal(signal.SIGHUP, _terminated)
     code = _run()
     try:
         sys.stdout.flush()
@@ -116,7 +118,7 @@ def _run() -> int:
             return _PIPE_CLOSED
         if code == 128 + signal.SIGINT:
             print("\nInterrupted.", file=sys.stderr)
-        if code == 128 + signal.SIGTERM:
+        if code in (128 + signal.SIGTERM, 128 + signal.SIGHUP):
             print("Terminated.", file=sys.stderr)
         return code
     except Exception as error:  # noqa: BLE001 - the last line of defence
