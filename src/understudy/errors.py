@@ -72,12 +72,16 @@ class IntegrityError(UnderstudyError):
     exit_code = 12
 
 
+NO_ROOM = (
+    "Free some space, or name another directory (BACKUP_DIR). If old sets may go: lower BACKUP_DAILY_RETENTION, then "
+    "understudy prune --despite-failure --dry-run."
+)
+
+
 def out_of_room(error: OSError) -> UnreachableError:
     """Return our error for a disk that does not take what we write."""
     place = f" {error.filename}" if error.filename else ""
-    return UnreachableError(
-        f"writing{place}", error.strerror or str(error), "Free some space, or name another directory (BACKUP_DIR)."
-    )
+    return UnreachableError(f"writing{place}", error.strerror or str(error), NO_ROOM)
 
 
 class IncompleteError(UnderstudyError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import io
 import random
@@ -9,6 +10,7 @@ import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,7 +25,7 @@ from understudy.backup.components.redis import RedisComponent
 from understudy.backup.record import decode
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.restore import opened, restore
-from understudy.backup.set import METADATA, BackupSet, FileEntry, Metadata
+from understudy.backup.set import METADATA, BackupSet, FileEntry, Metadata, SetId
 from understudy.errors import IntegrityError, NotFoundError, RefusedError, UnderstudyError
 from understudy.lab import Lab
 from understudy.lab.sample import fill, load_function, wipe
@@ -39,6 +41,7 @@ def good(valkey_standalone_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -
     """A whole set, of a server that is empty afterwards."""
     target = valkey_standalone_lab.target()
     with Router(target) as router:
+        wipe(router)  # another test's keys may be there
         fill(router, KEYS)
         load_function(router)
         backup = backed_up(target, tmp_path_factory.mktemp("good"), chunk_keys=100)
@@ -258,3 +261,19 @@ def test_any_bytes_as_records_are_refused_or_read(line: bytes) -> None:
         decode(line + b"\n", "somewhere")
     except UnderstudyError as error:
         assert isinstance(error, IntegrityError)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"components": {}}, "names no component"),
+        ({"missing": {"redis": 5}}, "is no text"),
+        ({"components": {"redis": {"keys": 0, "types": 7}}}, "keys by type"),
+    ],
+)
+def test_metadata_that_says_nothing_or_nonsense_is_damage(change: dict[str, Any], says: str) -> None:
+    set_id = SetId.parse("redis-backup-local-20261121T014839Z-e9cb")
+    good = Metadata(set_id, "local", set_id.created, "t", {"redis": {"keys": 0, "types": {"list": 0}}})
+    assert Metadata.decode(good.encode(), "it").components["redis"]["keys"] == 0
+    with pytest.raises(IntegrityError, match=says):
+        Metadata.decode(dataclasses.replace(good, **change).encode(), "it")

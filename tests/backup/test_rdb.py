@@ -126,6 +126,10 @@ def test_a_file_that_the_server_refuses_is_told_with_its_reason(dump: Path, tmp_
         "cut.rdb": (data[: len(data) // 2], "the server refuses it: .*(Short read|unexpected|end of file)"),
         "bit.rdb": (data[:-20] + bytes([data[-20] ^ 1]) + data[-19:], "the server refuses it: "),
         "newer.rdb": (data[:6] + b"999" + data[9:], "the server refuses it: Can't handle RDB format version 999"),
+        "zeros.rdb.gz": (
+            gzip.compress(b"REDIS0011" + bytes(1 << 20)),
+            "the server refuses it: RDB has duplicated key in DB 0$",
+        ),
         "text.rdb": (b"hello", "no RDB file"),
         "empty.rdb": (b"", "no RDB file"),
         "cut.rdb.gz": (gzip.compress(data)[:-300], "cannot be gunzipped"),

@@ -34,8 +34,10 @@ _HINT = "Use another file, or name the server that wrote it in UNDERSTUDY_SERVER
 _UNREADABLE = (EOFError, zlib.error, cast(type[Exception], isal_zlib.error), gzip.BadGzipFile)
 _NOISE = ("Guru Meditation", "DB reloaded", "User requested", "Ready to accept", "Server initialized")
 _COMPLAINT = re.compile(
-    r"error|can't|cannot|fatal|wrong|corrupt|unknown|foreign|newer|mismatch|module|more than", re.IGNORECASE
+    r"error|can't|cannot|fatal|wrong|corrupt|unknown|foreign|newer|mismatch|module|more than|duplicate|invalid",
+    re.IGNORECASE,
 )
+_REPORT = re.compile(r"=== (?:REDIS|VALKEY) BUG REPORT START")
 _EXPIRED = re.compile(r"keys expired: (\d+)")
 
 
@@ -125,6 +127,7 @@ def _said(log: Path, before: int) -> str:
 
 def _reason(log: Path, before: int) -> str:
     """Return what the server wrote about it, its last complaints in one line."""
-    lines = [re.split(r" [*#.-] ", line, maxsplit=1)[-1].strip() for line in _said(log, before).splitlines()]
+    said = _REPORT.split(_said(log, before), maxsplit=1)[0]  # what follows tells of the server, not of the file
+    lines = [re.split(r" [*#.-] ", line, maxsplit=1)[-1].strip() for line in said.splitlines()]
     wanted = [line for line in lines if _COMPLAINT.search(line) and not any(noise in line for noise in _NOISE)]
     return "; ".join(dict.fromkeys(wanted[-3:])) or "its log does not say why"

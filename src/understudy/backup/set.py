@@ -226,13 +226,18 @@ def _entry(row: Mapping[str, Any]) -> FileEntry:
 
 
 def _components(document: Any) -> dict[str, dict[str, Any]]:
-    """Check the fields that readers rely on."""
+    """Check the fields that readers rely on; a set of nothing is none."""
+    if not document:
+        raise ValueError("it names no component")
     for name, section in document.items():
         databases, match = section.get("databases", []) if name == "redis" else [], section.get("match")
         if not isinstance(databases, list) or any(type(db) is not int or not 0 <= db < 1 << 31 for db in databases):
             raise ValueError("a component's databases are no numbers")
         if not isinstance(match, str | None):
             raise ValueError("a component's match is no text")
+        types = section.get("types", {}) if name == "redis" else {}
+        if not isinstance(types, dict) or not all(type(number) is int for number in types.values()):
+            raise ValueError("a component's keys by type are no numbers")
     return dict(document)
 
 
@@ -240,6 +245,8 @@ def _later(name: str, value: Any) -> Any:
     """Check a field that sets have only where it says something."""
     if not isinstance(value, _LATER_FIELDS[name]):
         raise ValueError(f"{name} is of the wrong kind")
+    if name == "missing" and not all(isinstance(why, str) for why in value.values()):
+        raise ValueError("the reason why a component is missing is no text")
     return value
 
 

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
+from understudy.errors import NO_ROOM
 from understudy.operations import past as history
 from understudy.operations.audit import Audit
 from understudy.operations.entries import trouble_of_entries
@@ -131,9 +132,7 @@ def space(look: Look) -> list[Item]:
     need = 2 * max(recent) + max(0, recent[0] - recent[-1])
     text = f"{_bytes(free)} free; two sets as large as the largest of late, and their growth, take {_bytes(need)}"
     if free < need:
-        return [
-            bad("space", text, "Free some space, shorten retention, or move BACKUP_DIR: understudy prune --dry-run")
-        ]
+        return [bad("space", text, NO_ROOM)]
     return [ok("space", text)]
 
 

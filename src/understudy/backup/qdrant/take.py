@@ -19,7 +19,7 @@ from understudy.backup.qdrant.names import ALIASES, FOLDER, in_url, paths, shown
 from understudy.backup.qdrant.node import Node, Snapshot
 from understudy.backup.qdrant.recorded import Collection, File
 from understudy.backup.set import FileEntry
-from understudy.errors import NotFoundError, UnderstudyError, UnreachableError, out_of_room
+from understudy.errors import NO_ROOM, NotFoundError, UnderstudyError, UnreachableError, out_of_room
 from understudy.pages.figures import size as as_size
 from understudy.progress import Progress, stage
 
@@ -128,7 +128,7 @@ class Taking:
                 raise UnreachableError(
                     f"downloading the snapshot of {shown(name)}",
                     f"it has {as_size(snapshot.size)}, and {as_size(free)} are free in {self._into}",
-                    "Free some space, or name another directory (BACKUP_DIR).",
+                    NO_ROOM,
                 )
             with (
                 stage(self._progress, f"Downloading {shown(name)}", snapshot.size, "bytes"),
