@@ -6,6 +6,7 @@ The rule (`Rule`) is written without looking at the product's: it keeps a list o
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import random
 import shutil
@@ -106,19 +107,33 @@ class Nights:
         return run(tier, self.settings, parts, Silent())
 
     def run_killed(self, tier: Tier, moment: str) -> bool:
-        """Run it in a process of its own that dies at that moment; tell whether the moment came."""
+        """Run it in a process of its own that dies at that moment; tell whether the moment came.
+
+        The client of object stores has threads, which a fork does not take along: there it is a fresh process.
+        """
+        if self.settings.backup_s3_uri:
+            words = (self.settings, self.now, self.duration, tier, moment)
+            process = multiprocessing.get_context("spawn").Process(target=_run_killed, args=words)
+            process.start()
+            process.join()
+            return process.exitcode == DIED
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # the child has the one thread that it needs
             child = os.fork()
         if child == 0:
-            try:
-                self.killed_at = moment
-                _arm(self)
-                self.run(tier)
-            finally:
-                os._exit(0)
+            _run_killed(self.settings, self.now, self.duration, tier, moment)
         _, status = os.waitpid(child, 0)
         return os.waitstatus_to_exitcode(status) == DIED
+
+
+def _run_killed(settings: Settings, now: datetime, duration: timedelta, tier: Tier, moment: str) -> None:
+    """Be the process that dies."""
+    try:
+        nights = Nights(settings, now, duration, killed_at=moment)
+        _arm(nights)
+        nights.run(tier)
+    finally:
+        os._exit(0)
 
 
 def _arm(nights: Nights) -> None:
@@ -184,7 +199,9 @@ def live(
 ) -> Counts:
     """Live through so many days; after every run, in every place, exactly the right sets stand.
 
-    `standing` returns for each place (the directory first) the beginnings of the sets that it lists.
+    `standing` returns for each place (the directory first) the beginnings of the sets that it lists. In a place of
+    copies that is what stands in the directory, since the last run that went well; one that was killed while it
+    deleted had copied what was missing.
     """
     nights, rule, counts = Nights(settings, first), Rule(), Counts()
     audit = Audit(settings.backup_dir, clock=lambda: nights.now)
@@ -193,6 +210,7 @@ def live(
     last = first + timedelta(days=days)
     due = sorted((at, tier) for tier, time in times(settings).items() for at in time.due(first, last))
     outcomes: dict[Tier, str] = {}
+    copied: set[datetime] = set()
     end = first
     for asked, tier in due:
         at = max(asked, end + timedelta(seconds=1))  # two fall together where the clock skips an hour: one waits
@@ -215,6 +233,8 @@ def live(
             outcomes[tier] = "killed"
             if moment != "taking":
                 rule.sets[at] = tier
+            if moment.startswith("deleting"):
+                copied |= rule.sets.keys()
             if moment == "deleting":
                 del rule.sets[rule.too_old(end)[0]]
         else:
@@ -230,9 +250,12 @@ def live(
             before = len(rule.sets)
             rule.after_success(end)
             counts.deleted += before - len(rule.sets)
+            copied = set(rule.sets)
             assert not _junk(settings.backup_dir)
-        for place in standing():
-            assert place == rule.sets.keys(), f"after the {tier} run of {at}"
+        here, *there = standing()
+        assert here == rule.sets.keys(), f"after the {tier} run of {at}"
+        for place in there:
+            assert place == copied, f"of copies, after the {tier} run of {at}"
         if at.day == 15 and tier is Tier.DAILY and rule.sets:
             rule.rehearsed = max(rule.sets)
             name = next(

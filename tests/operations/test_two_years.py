@@ -5,15 +5,18 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
 import pytest
 
-from nights import begun, live, quick_folder, settings_for
+from nights import Nights, begun, live, quick_folder, settings_for
 from s3 import BUCKET, S3Server
-from understudy.operations.audit import Entry
+from understudy.backup.repositories.local import LocalRepository
+from understudy.errors import IntegrityError
+from understudy.operations.audit import Audit, Entry
+from understudy.operations.tier import Tier
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -39,6 +42,25 @@ def test_four_months_of_nights(tmp_path: Path) -> None:
     assert min(counts.failed, counts.killed, len(counts.missed)) >= 2
 
 
+def test_the_next_run_copies_the_set_of_a_killed_one_and_none_that_is_damaged(tmp_path: Path) -> None:
+    sets, copies = tmp_path / "sets", tmp_path / "copies"
+    copies.mkdir()
+    nights = Nights(settings_for(sets, backup_offsite=(str(copies),)), FIRST)
+    assert nights.run_killed(Tier.DAILY, "checking")
+    assert (len(begun(sets)), len(begun(copies))) == (1, 0)
+    nights.now += timedelta(days=1)
+    nights.run(Tier.DAILY)
+    assert begun(copies) == begun(sets)
+    for archive in copies.iterdir():
+        archive.unlink()
+    first, second = (one.id for one in reversed(LocalRepository(sets).sets()))
+    with pytest.raises(IntegrityError), Audit(sets, clock=lambda: nights.now).recorded("check", set=str(first)):
+        raise IntegrityError("reading", "damaged")
+    nights.now += timedelta(days=1)
+    nights.run(Tier.WEEKLY)
+    assert begun(copies) == {second.created, nights.now}
+
+
 @pytest.mark.soak
 def test_two_years_of_nights(tmp_path: Path) -> None:
     with quick_folder(tmp_path) as folder:
@@ -55,8 +77,8 @@ def test_two_years_of_nights_with_copies_in_another_directory(tmp_path: Path, se
     with quick_folder(tmp_path) as folder:
         (folder / "copies").mkdir()
         settings = settings_for(folder / "sets", backup_offsite=(str(folder / "copies"),))
-        counts = live(settings, FIRST, 730, random.Random(seed), lambda: [begun(folder / "sets")])
-        assert len(begun(folder / "copies") & begun(folder / "sets")) > 15
+        places = (folder / "sets", folder / "copies")
+        counts = live(settings, FIRST, 730, random.Random(seed), lambda: [begun(place) for place in places])
     assert counts.deleted > 650
 
 
@@ -65,6 +87,5 @@ def test_two_years_of_nights_with_copies_in_a_store(tmp_path: Path, s3_env: S3Se
     uri = f"s3://{BUCKET}/nights"
     with quick_folder(tmp_path) as folder:
         settings = settings_for(folder / "sets", backup_s3_uri=uri)
-        counts = live(settings, FIRST, 730, random.Random(11), lambda: [begun(folder / "sets")])
-        assert len(begun(uri) & begun(folder / "sets")) > 15
+        counts = live(settings, FIRST, 730, random.Random(11), lambda: [begun(folder / "sets"), begun(uri)])
     assert counts.deleted > 650

@@ -74,8 +74,8 @@ def copy_with_missing(
 ) -> list[CopyResult]:
     """Copy the newest set to every place, and what an earlier run owes it: the newest `catch_up` of each tier.
 
-    `tier_of` says a set's tier; sets without one (taken by hand) are not owed. After a failure at a place nothing more
-    is tried there.
+    `tier_of` says a set's tier; sets without one (taken by hand, damaged) are not owed. After a failure at a place
+    nothing more is tried there.
     """
     found = []
     mine = [stored.id for stored in local.sets() if stored.id < newest and stored.id.profile == newest.profile]
