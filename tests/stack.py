@@ -76,7 +76,7 @@ class RedisSubject:
     def grow(self) -> None:
         self.destroy()
         with Router(self._target) as router:
-            fill(router, 20_000)
+            fill(router, 8_000)
             load_function(router)
 
 
@@ -114,7 +114,7 @@ INSERT INTO "context items" (topic, body) SELECT n, json_build_object('n', n) FR
 SELECT lo_from_bytea(0, 'a large object');
 """
 _MORE = """
-CREATE TABLE big AS SELECT n, md5(n::text) || md5((n * 7)::text) AS text FROM generate_series(1, 400000) n;
+CREATE TABLE big AS SELECT n, md5(n::text) || md5((n * 7)::text) AS text FROM generate_series(1, 200000) n;
 """
 
 

@@ -2,7 +2,8 @@
 
 A fork differs from a fresh `python -m understudy` in one thing: it has imported already. It has the environment, the
 directory, the streams and the end of a process of its own. Where the environment speaks to Python itself, or
-`TYPED=spawned` says so, commands are typed into fresh processes.
+`TYPED=spawned` says so, commands are typed into fresh processes. A file that `TYPED_FIRST` names is run before the
+command, in its process; PYTHONPATH is then for the processes that the command starts.
 
     python typist.py    (serves the socket that is its standard input)
 """
@@ -47,7 +48,10 @@ class Typist:
 
     def can(self, env: Mapping[str, str]) -> bool:
         """Tell whether a fork would be the same as a fresh process in this environment."""
-        return _for_python(env) == self._started_in
+        found = _for_python(env)
+        if "TYPED_FIRST" in env:
+            found.pop("PYTHONPATH", None)
+        return found == self._started_in
 
     def run(self, words: Sequence[str], env: Mapping[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
         """Run a command as `subprocess.run` would.
@@ -171,4 +175,6 @@ if __name__ == "__main__":
     _serve(socket.socket(fileno=os.dup(0)))
     from understudy.cli.main import main
 
+    if first := os.environ.pop("TYPED_FIRST", None):
+        exec(Path(first).read_text(), {})
     main()

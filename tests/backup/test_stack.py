@@ -402,4 +402,4 @@ def test_memory_is_flat_in_the_size_of_a_file(tmp_path: Path) -> None:
         words = [sys.executable, "-c", _MEASURE, str(tmp_path / name), str(mebibytes)]
         return int(subprocess.run(words, capture_output=True, check=True, text=True, env=os.environ).stdout)
 
-    assert peak_kib("large", 100) < peak_kib("small", 8) + (16 << 10)
+    assert peak_kib("large", 40) < peak_kib("small", 4) + (16 << 10)

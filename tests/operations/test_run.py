@@ -157,7 +157,7 @@ def kill_runs(env: dict[str, str], directory: Path, times: int, chance: random.R
 
 
 def test_a_killed_run_leaves_the_old_sets_and_a_free_lock(env: dict[str, str], tmp_path: Path) -> None:
-    kill_runs(env, tmp_path / "sets", 5, random.Random(3))
+    kill_runs(env, tmp_path / "sets", 3, random.Random(3))
 
 
 @pytest.mark.soak

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import pyrage
 import pytest
 
 import rsyncd as rsync_module
@@ -61,12 +62,16 @@ def stack(tmp_path: Path, s3_env: S3Server, monkeypatch: pytest.MonkeyPatch) -> 
         (tmp_path / "hook").mkdir()
         (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK)
         (tmp_path / "scratch").mkdir()
+        identity = pyrage.x25519.Identity.generate()
+        (tmp_path / "identity").write_text(str(identity))
         yield {
             "PYTHONPATH": str(tmp_path / "hook"),
+            "TYPED_FIRST": str(tmp_path / "hook" / "sitecustomize.py"),
             "NOTED": str(tmp_path / "noted"),
             "TMPDIR": str(tmp_path / "scratch"),
             "BACKUP_DIR": str(tmp_path / "sets"),
             "BACKUP_PASSPHRASE": PASSPHRASE,
+            "BACKUP_RECIPIENTS": str(identity.to_public()),
             "REDIS_URL": f"redis://:{REDIS}@{redis.target().seeds[0]}",
             "POSTGRES_URL": postgres.url("app").replace("postgres@", f"postgres:{POSTGRES}@"),
             "QDRANT_URL": qdrant.url,
@@ -122,14 +127,15 @@ def test_a_night_that_goes_well_and_the_days_after_it_tell_no_secret(
         (("prune", "--dry-run"), 0),
         (("health-check", "--json"), 15),  # nothing is installed
     ):
-        done = typed(*words, env=stack, timeout_s=120)
+        by_file = {"BACKUP_IDENTITY": str(tmp_path / "identity")} if "--dry-run" in words else {}
+        done = typed(*words, env=stack | by_file, timeout_s=120)
         assert done.returncode == code, (words, done.stdout, done.stderr)
         told += [done.stdout, done.stderr]
     assert "Could not notify entry 1 of BACKUP_NOTIFY (json)" in told[1]
     actions = {json.loads(line)["action"] for line in (tmp_path / "sets" / "audit.jsonl").read_text().splitlines()}
     assert {"backup", "check", "restore"} <= actions
     assert "pg_dump" in (tmp_path / "noted").read_text()
-    searched(tmp_path, told, [PLANTED, aws])
+    searched(tmp_path, told, [PLANTED, aws, b"AGE-SECRET-KEY"])
 
 
 def test_a_night_that_fails_tells_no_secret(stack: dict[str, str], typed: Typed, tmp_path: Path) -> None:
