@@ -39,7 +39,7 @@ demo: $(READY)  ## the main job on real embedded servers, with a report page
 	@$(BIN)/understudy demo
 
 test: $(READY)  ## the whole suite, against real servers
-	@$(BIN)/pytest -n $(JOBS) -m "not soak"
+	@$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not soak"
 
 soak: $(READY)  ## the long counts: kills, reshards, fuzzed files
 	@$(BIN)/pytest -n 2 -m soak --timeout=3000

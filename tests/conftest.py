@@ -11,6 +11,7 @@ from typing import Protocol
 
 import pytest
 
+from order import ordered
 from postgres import database, postgres_16, postgres_18  # noqa: F401 - fixtures, for every folder
 from typist import Typist, typist
 
@@ -21,6 +22,11 @@ class Typed(Protocol):
     def __call__(
         self, *words: str, env: dict[str, str] | None = None, timeout_s: float = 60
     ) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.hookimpl(trylast=True)  # after others have left tests out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = ordered(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
 @pytest.fixture

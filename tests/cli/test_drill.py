@@ -16,6 +16,7 @@ from support import eventually
 from understudy.drill import scenario
 from understudy.lab import Lab
 
+pytestmark = pytest.mark.long(70)
 QUICK = ("--after", "5s", "--rate", "60", "--max-drift", "5s")  # others use this machine meanwhile
 
 
@@ -66,7 +67,7 @@ def test_with_a_sane_budget_the_same_drill_passes(typed: Typed) -> None:
     assert [path.name for path in Path(folder).iterdir()] == ["cluster.history.gz"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 def test_an_interrupted_drill_leaves_nothing(understudy_home: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-m", "understudy", "drill", "cluster", "--fault", "pause", "--hold", "60s"],

@@ -18,6 +18,7 @@ from understudy.valkey.target import Address, Mode, Target
 from understudy.valkey.topology import Topology
 from understudy.valkey.wire import Wire
 
+pytestmark = pytest.mark.long(60)
 Make = Callable[..., str]
 Typed = Callable[..., subprocess.CompletedProcess[str]]
 S3_URI = f"s3://{BUCKET}/redis-backups"

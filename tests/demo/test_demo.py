@@ -22,7 +22,7 @@ from understudy.backup.check import check
 from understudy.backup.set import BackupSet
 from understudy.demo import kill, story
 from understudy.demo.failover import Failover
-from understudy.demo.outcome import Step
+from understudy.demo.outcome import Outcome, Step
 from understudy.demo.place import MARK
 from understudy.demo.show import show
 from understudy.demo.tell import Mute, Plain
@@ -32,6 +32,7 @@ from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Address, Mode, Target
 
+pytestmark = pytest.mark.long(90)
 STEPS = ["start", "fill", "backup", "check", "record", "wipe", "restore", "verify", "compare"]
 STEPS += ["break", "recount"]
 KEYS = 2008  # 2,000, and eight with odd names
@@ -109,9 +110,16 @@ def test_the_whole_story_as_data(typed: Typed, place: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def failover(tmp_path_factory: pytest.TempPathFactory) -> Failover:
+def with_a_straggler(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A demo that was seen, to which a late write of the load was added after its failover."""
+    late = Saboteur("break", b"SET", b"drill:late", b"1")
+    return show(tmp_path_factory.mktemp("failover") / "demo", 100, Silent(), late).outcome
+
+
+@pytest.fixture
+def failover(with_a_straggler: Outcome) -> Failover:
     """A failover that was seen: for tests that are about something else, since it takes its time."""
-    return show(tmp_path_factory.mktemp("failover") / "demo", 50, Silent(), Mute()).outcome.failover
+    return with_a_straggler.failover
 
 
 @pytest.fixture
@@ -249,10 +257,9 @@ def test_what_a_failover_took_away_is_found_and_fails(place: Path) -> None:
     assert re.search(r"^11\. .* NO ", teller.said.getvalue(), re.MULTILINE)
 
 
-def test_a_straggler_of_the_load_is_not_taken_for_a_key_that_changed(place: Path) -> None:
-    outcome = show(place, 100, Silent(), Saboteur("break", b"SET", b"drill:late", b"1")).outcome
-    assert outcome.verdict.word == "passed"
-    assert outcome.failover.survived.extra == 0
+def test_a_straggler_of_the_load_is_not_taken_for_a_key_that_changed(with_a_straggler: Outcome) -> None:
+    assert with_a_straggler.verdict.word == "passed"
+    assert with_a_straggler.failover.survived.extra == 0
 
 
 def test_a_failover_that_costs_more_than_is_allowed_fails_the_demo(
@@ -284,9 +291,15 @@ def descendants(of: int) -> set[int]:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=lambda value: getattr(value, "name", "")
+    ("during", "number", "code"),
+    [
+        ("backup", signal.SIGTERM, 143),
+        ("failover", signal.SIGINT, 130),
+        pytest.param("backup", signal.SIGINT, 130, marks=pytest.mark.soak),
+        pytest.param("failover", signal.SIGTERM, 143, marks=pytest.mark.soak),
+    ],
+    ids=lambda value: getattr(value, "name", str(value)),
 )
-@pytest.mark.parametrize("during", ["backup", "failover"])
 def test_interrupted_it_leaves_neither_processes_nor_files(
     understudy_home: Path, place: Path, during: str, number: signal.Signals, code: int
 ) -> None:

@@ -25,6 +25,7 @@ from understudy import lab, settings
 from understudy.lab.servers.postgres import scratch_postgres
 from understudy.valkey.router import Router
 
+pytestmark = pytest.mark.long(20)
 DOCS = repository_root() / "docs"
 OPERATIONS, RUNBOOK, KOREAN = (DOCS / name for name in ("operations.md", "runbook.md", "runbook.ko.md"))
 TOML = re.compile(r"^```toml\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -21,6 +21,7 @@ from understudy.sale.plan import plan_for
 from understudy.sale.run import run
 from understudy.sale.verdict import judge
 
+pytestmark = pytest.mark.long(100)
 SHORT: dict[str, Any] = {
     "before_s": 2.0, "hold_fault_s": 3.5, "settle_s": 1.0, "hold_ttl_s": 6.0, "finish_within_s": 60.0,
 }  # fmt: skip
