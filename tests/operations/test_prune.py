@@ -175,3 +175,14 @@ def test_a_rehearsal_of_a_part_proves_no_set(typed: Typed, sets: Path) -> None:
             pass
         kept = "the last set that a rehearsal passed" in typed("prune", "--dry-run").stdout
         assert kept == bool(components), "the set holds redis"
+
+
+def test_a_place_of_copies_that_is_the_directory_itself_is_no_place(typed: Typed, sets: Path) -> None:
+    env = {"BACKUP_OFFSITE": f"{sets}/../{sets.name}/."}
+    before = ages(sets)
+    assert typed("prune", env=env).returncode == 2
+    items = json.loads(typed("health-check", "--json", env=env).stdout)["items"]
+    offsite = next(item for item in items if item["name"] == "offsite")
+    assert offsite["state"] == "bad"
+    assert "is BACKUP_DIR itself" in offsite["text"]
+    assert ages(sets) == before

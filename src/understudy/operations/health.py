@@ -20,10 +20,11 @@ from understudy.backup.repositories import open_repository
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repository import ARCHIVE_SUFFIX, Repository, StoredSet, peek
 from understudy.backup.set import Metadata
-from understudy.errors import UnderstudyError
+from understudy.errors import UnderstudyError, UsageError
 from understudy.operations.audit import Audit, Deed, deeds
 from understudy.operations.notify import Event
 from understudy.operations.past import Proofs
+from understudy.operations.prune import places_of
 from understudy.settings import Settings
 
 State = Literal["ok", "warning", "bad"]
@@ -128,8 +129,10 @@ def look(
         sets = [_seen(local, one, checks) for one in local.sets() if one.id.profile == settings.profile]
     except UnderstudyError as error:
         unread.append(str(error))
-    names = tuple(dict.fromkeys([*filter(None, [settings.backup_s3_uri]), *settings.backup_offsite]))
-    places = _places(names, settings.profile, open_place, deadline_s)
+    try:
+        places = _places(places_of(settings), settings.profile, open_place, deadline_s)
+    except UsageError as error:
+        places = {"S3_URI and BACKUP_OFFSITE": error.why}
     return Look(settings, now or datetime.now(UTC), tuple(sets), tuple(past), tuple(unread), places)
 
 

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from understudy.backup.repositories import open_repository
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repository import Repository, StoredSet, peek
 from understudy.backup.set import METADATA, Metadata, SetId
-from understudy.errors import IncompleteError, IntegrityError, NotFoundError, UnderstudyError
+from understudy.errors import IncompleteError, IntegrityError, NotFoundError, UnderstudyError, UsageError
 from understudy.operations.audit import Audit, Deed, deeds
 from understudy.operations.lock import held, holder
 from understudy.operations.past import Proofs
@@ -62,8 +63,19 @@ class Pruned:
 
 
 def places_of(settings: Settings) -> tuple[str, ...]:
-    """Return where sets are copied to: S3_URI and every BACKUP_OFFSITE, each once."""
-    return tuple(dict.fromkeys([*filter(None, [settings.backup_s3_uri]), *settings.backup_offsite]))
+    """Return where sets are copied to: S3_URI and every BACKUP_OFFSITE, each once.
+
+    Raises:
+        UsageError: one of them is BACKUP_DIR.
+    """
+    found = tuple(dict.fromkeys([*filter(None, [settings.backup_s3_uri]), *settings.backup_offsite]))
+    for place in found:
+        if "://" not in place and Path(place).resolve() == settings.backup_dir.resolve():
+            raise UsageError(
+                "looking for the places of copies", f"{place} is BACKUP_DIR itself, and no copy",
+                "Name another disk or machine in S3_URI or BACKUP_OFFSITE.",
+            )  # fmt: skip
+    return found
 
 
 def prune_settings(
