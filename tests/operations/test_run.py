@@ -113,7 +113,7 @@ def test_a_full_disk_ends_a_run_with_the_old_sets_as_they_were(
     assert typed("schedule", "run", "daily", env=env).returncode == 0
     before = whole(tmp_path / "sets")
     done = subprocess.run(
-        [sys.executable, "-m", "understudy", "schedule", "run", "daily"],
+        [sys.executable, "-B", "-m", "understudy", "schedule", "run", "daily"],  # -B: no half a .pyc of ours
         capture_output=True, text=True, check=False, timeout=60, env={**os.environ, **env}, preexec_fn=limited,
     )  # fmt: skip
     assert done.returncode == 10, done.stderr
