@@ -37,10 +37,12 @@ def rsyncd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield daemon
 
 
-@pytest.fixture(scope="session")
-def postgres_subject(postgres_18: ScratchPostgres) -> Subject:  # noqa: F811
-    """A database on the session's PostgreSQL."""
-    return PostgresSubject(postgres_18, "stack_app")
+@pytest.fixture
+def postgres_subject(postgres_18: ScratchPostgres) -> Iterator[Subject]:  # noqa: F811
+    """A database on the session's PostgreSQL; gone after the test, since others look at all that the server holds."""
+    found = PostgresSubject(postgres_18, "stack_app")
+    yield found
+    found.destroy()
 
 
 @pytest.fixture

@@ -41,6 +41,9 @@ NIGHTS = {  # when the last run of each tier was due, by the default schedule
 }
 
 
+SAME_DISK = health_items._same_disk
+
+
 class Fake:
     """A scheduler that keeps its entries in memory: crontabs of tests are nobody's business."""
 
@@ -107,6 +110,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     fake = type("Fake", (Fake,), {})
     monkeypatch.setattr(install, "every", lambda: [fake()])
     monkeypatch.setattr("understudy.operations.entries.every", lambda: [fake()])
+    monkeypatch.setattr("understudy.operations.health_items._same_disk", lambda *_: False)  # here it is
     program = work / "understudy"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o700)
@@ -343,6 +347,14 @@ def test_warnings_are_not_bad(place: Place) -> None:
     for name in ("repository", "sets", "offsite", "notification", "rehearsal"):
         assert items[name].state == "warning", items[name]
         assert items[name].next
+    assert place.health().healthy
+
+
+def test_a_copy_on_the_same_disk_is_worth_a_warning(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("understudy.operations.health_items._same_disk", SAME_DISK)
+    offsite = place.items()["offsite"]
+    assert offsite.state == "warning"
+    assert "on the disk of BACKUP_DIR" in offsite.text
     assert place.health().healthy
 
 

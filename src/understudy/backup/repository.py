@@ -68,11 +68,13 @@ def find(
     profile: str | None = None,
     components: Collection[str] = (),
     say: Say | None = None,
+    named: str | None = None,
 ) -> StoredSet:
     """Return the set of that id (with or without `.tar.gz`), or for `latest` the newest (of a profile).
 
-    `latest` is the newest that holds all `components`; never a safety set, which holds what a restore replaced, and
-    never one that is dated more than a day after now, as long as there is another: `say` is told of those.
+    `latest` is the newest that holds all `components`, and is named `named` where that is given; never a safety set,
+    which holds what a restore replaced, and never one that is dated more than a day after now, as long as there is
+    another: `say` is told of those.
 
     Raises:
         NotFoundError: there is none.
@@ -85,6 +87,8 @@ def find(
         if wanted == str(stored.id):
             return stored
         if wanted != LATEST or stored.id.name == SAFETY or profile not in (None, stored.id.profile):
+            continue
+        if named not in (None, stored.id.name):
             continue
         if components and not _holds(repository, stored, components):
             continue
@@ -99,6 +103,8 @@ def find(
     why = "the repository is empty"
     if sets:
         of = f" of profile {profile!r}" if profile and wanted == LATEST else " of that name"
+        if wanted == LATEST and named:
+            of += f" and named {named!r}"
         if wanted == LATEST and components:
             of += f" that holds {' and '.join(components)}"
         why = f"there is none{of} among {len(sets)}; the newest is {sets[0].id}"

@@ -35,12 +35,14 @@ def opened(
     progress: Progress,
     profile: str | None = None,
     components: Collection[str] = (),
+    named: str | None = None,
 ) -> Iterator[BackupSet]:
     """Give a set as a directory: an id, `latest`, a directory or an archive; from `remote` where that is given.
 
-    `latest` is the newest of the profile that holds these components: what is restored into production should come
-    from there. An archive is unpacked beside the local sets, and removed afterwards; so is what is read from a plain
-    `dump.rdb`. An encrypted set is given as it lies there: `encryption.unlocked` opens it.
+    `latest` is the newest of the profile (and of the name that is `named`) that holds these components: what is
+    restored into production should come from there. An archive is unpacked beside the local sets, and removed
+    afterwards; so is what is read from a plain `dump.rdb`. An encrypted set is given as it lies there:
+    `encryption.unlocked` opens it.
 
     Raises:
         NotFoundError: there is no such set.
@@ -51,7 +53,7 @@ def opened(
             with rdb.as_set(dump, local, progress) as backup:
                 yield backup
             return
-        found = local.whole(name or LATEST, profile, components, progress.say)
+        found = local.whole(name or LATEST, profile, components, progress.say, named)
         if isinstance(found, BackupSet):
             with reading(found.directory):
                 yield found
@@ -62,7 +64,7 @@ def opened(
                 metadata = extract(stream, into, found.name, progress.advance)
             yield BackupSet(into, metadata)
         return
-    stored = find(remote, name or LATEST, profile, components, progress.say)
+    stored = find(remote, name or LATEST, profile, components, progress.say, named)
     with local.scratch("unpack") as place:
         into = _folder(place)
         with stage(progress, "Downloading", None, "bytes"), remote.open(stored) as stream:

@@ -46,7 +46,9 @@ def command(
     with contextlib.ExitStack() as stack:
         entry = stack.enter_context(recorded(settings, "check"))
         entry.set = None if from_s3 else set_here(settings, name)
-        stored = stack.enter_context(opened(from_s3 or name, local, remote, shown, settings.profile))
+        stored = stack.enter_context(
+            opened(from_s3 or name, local, remote, shown, settings.profile, named=settings.backup_name)
+        )
         metadata = stored.metadata
         entry.components = tuple(metadata.components)
         entry.detail = None if entry.set else f"{metadata.id} in {settings.backup_s3_uri if from_s3 else name}"

@@ -95,7 +95,7 @@ def command(
     keep = None if no_safety_set else keeper(local, settings.profile, Lock.from_settings(settings), shown)
     with (
         recorded(settings, "restore", names, when=not dry_run) as entry,
-        opened(place, local, remote, shown, settings.profile, names) as stored,
+        opened(place, local, remote, shown, settings.profile, names, settings.backup_name) as stored,
         unlocked(stored, key_of(settings), local, shown) as backup,
     ):
         missing = expected_in(settings, backup, remote or local, names)

@@ -49,7 +49,7 @@ def expected_in(settings: Settings, backup: BackupSet, repository: Repository, n
 
     def newest_with(name: str) -> str | None:
         try:
-            return str(find(repository, LATEST, settings.profile, [name]).id)
+            return str(find(repository, LATEST, settings.profile, [name], named=settings.backup_name).id)
         except UnderstudyError:
             return None
 

@@ -35,7 +35,9 @@ def command(
     settings = settings_from(out_dir, s3_uri)
     shown = progress.for_terminal(quiet=as_json)
     local, remote = local_repository(settings), needed_remote(settings)
-    archive = Path(local.directory / f"{find(local, name, settings.profile).id}{ARCHIVE_SUFFIX}")
+    archive = Path(
+        local.directory / f"{find(local, name, settings.profile, named=settings.backup_name).id}{ARCHIVE_SUFFIX}"
+    )
     with (
         recorded(settings, "copy") as entry,
         opened(str(archive), local, None, shown) as backup,  # reading the archive through is its check

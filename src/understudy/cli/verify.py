@@ -55,7 +55,7 @@ def command(
     names = [str(one) for one in components or ()]
     asked = names or ([] if full else ["redis"])
     with (
-        opened(input_dir, local, None, shown, settings.profile, asked) as stored,
+        opened(input_dir, local, None, shown, settings.profile, asked, settings.backup_name) as stored,
         unlocked(stored, key_of(settings), local, shown) as backup,
     ):
         wanted = held(backup, asked)

@@ -36,7 +36,7 @@ def set_here(settings: Settings, name: str) -> str | None:
     path, local = Path(name), LocalRepository(settings.backup_dir)
     with contextlib.suppress(UnderstudyError, OSError, ValueError):
         if name == LATEST or ("/" not in name and not path.exists()):
-            return str(find(local, name, settings.profile).id)
+            return str(find(local, name, settings.profile, named=settings.backup_name).id)
         if path.resolve().parent == settings.backup_dir.resolve():
             return str(SetId.parse(path.name.removesuffix(ARCHIVE_SUFFIX)))
     return None

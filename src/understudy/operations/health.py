@@ -25,6 +25,7 @@ from understudy.operations.audit import Audit, Deed, deeds
 from understudy.operations.notify import Event
 from understudy.operations.past import Proofs
 from understudy.operations.prune import places_of
+from understudy.operations.retention import Policy
 from understudy.settings import Settings
 
 State = Literal["ok", "warning", "bad"]
@@ -119,18 +120,18 @@ def look(
     unread: list[str] = []
     past: list[Deed] = []
     sets: list[Seen] = []
-    local = LocalRepository(settings.backup_dir)
+    local, policy = LocalRepository(settings.backup_dir), Policy.from_settings(settings)
     try:
         past = deeds(Audit(settings.backup_dir).entries())
     except UnderstudyError as error:
         unread.append(str(error))
     try:
         checks = Proofs.of(past).checks
-        sets = [_seen(local, one, checks) for one in local.sets() if one.id.profile == settings.profile]
+        sets = [_seen(local, one, checks) for one in local.sets() if policy.covers(one.id)]
     except UnderstudyError as error:
         unread.append(str(error))
     try:
-        places = _places(places_of(settings), settings.profile, open_place, deadline_s)
+        places = _places(places_of(settings), policy, open_place, deadline_s)
     except UsageError as error:
         places = {"S3_URI and BACKUP_OFFSITE": error.why}
     return Look(settings, now or datetime.now(UTC), tuple(sets), tuple(past), tuple(unread), places)
@@ -163,14 +164,14 @@ def _size(path: Path) -> int | None:
 
 
 def _places(
-    names: Sequence[str], profile: str, open_place: Callable[[str], Repository], deadline_s: float
+    names: Sequence[str], policy: Policy, open_place: Callable[[str], Repository], deadline_s: float
 ) -> dict[str, list[StoredSet] | str]:
     """Ask all places at the same time for their sets; who does not answer in time gets a sentence about it."""
     found: dict[str, list[StoredSet] | str] = {}
 
     def ask(name: str) -> None:
         try:
-            found[name] = [one for one in open_place(name).sets() if one.id.profile == profile]
+            found[name] = [one for one in open_place(name).sets() if policy.covers(one.id)]
         except UnderstudyError as error:
             found[name] = f"{error}. {error.hint}"
         except Exception as error:  # noqa: BLE001 - one place never hides the answer of the others

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from understudy.errors import NO_ROOM
 from understudy.operations import past as history
@@ -180,9 +181,20 @@ def offsite(look: Look) -> list[Item]:
         if scheduled and scheduled[0].stored.id not in {one.id for one in there}:
             text += f"; {scheduled[0].stored.id} is not there"
             items.append(bad("offsite", text, "understudy schedule run daily sends what it misses"))
+        elif _same_disk(place, look.settings.backup_dir):
+            hint = "Name another disk or machine; is it mounted?"
+            items.append(warning("offsite", f"{text}; it is on the disk of BACKUP_DIR, and goes with it", hint))
         else:
             items.append(ok("offsite", text))
     return items
+
+
+def _same_disk(place: str, directory: Path) -> bool:
+    """Tell whether a place is a directory on the file system of another."""
+    try:
+        return "://" not in place and Path(place).stat().st_dev == directory.stat().st_dev
+    except OSError:
+        return False
 
 
 def rehearsal(look: Look) -> list[Item]:

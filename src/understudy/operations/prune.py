@@ -152,7 +152,7 @@ def prune(
         UnderstudyError: the place cannot be used at all. A set that cannot be deleted is told in the result.
     """
     stored = {one.id: one for one in repository.sets()}
-    found = known(repository, list(stored.values()), policy.profile, past, progress)
+    found = known(repository, list(stored.values()), policy, past, progress)
     times = [at for deed in past for at in (deed.began_at, deed.ended_at) if at]
     decisions = [_spared(repository, stored, one) for one in decide(found, policy, now, newest_failed, times)]
     if dry_run:
@@ -175,13 +175,13 @@ def prune(
 
 
 def known(
-    repository: Repository, stored: Sequence[StoredSet], profile: str, past: Sequence[Deed], progress: Progress
+    repository: Repository, stored: Sequence[StoredSet], policy: Policy, past: Sequence[Deed], progress: Progress
 ) -> list[Known]:
-    """Look into the sets of a profile (the others' names are enough) for their tiers, several at a time."""
+    """Look into the sets that are ours (the others' names are enough) for their tiers, several at a time."""
     proofs = Proofs.of(past)
 
     def look(one: StoredSet) -> Known | None:
-        if one.id.profile != profile:
+        if not policy.covers(one.id):
             return Known(one.id, None)
         try:
             metadata = peek(repository, one)

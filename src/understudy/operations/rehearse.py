@@ -70,7 +70,9 @@ def rehearsed(
     refuse_production(settings)
     began, clock = datetime.now(UTC), _Stopwatch()
     with contextlib.ExitStack() as stack:
-        backup = stack.enter_context(opened(name, local, remote, progress, settings.profile, components))
+        backup = stack.enter_context(
+            opened(name, local, remote, progress, settings.profile, components, settings.backup_name)
+        )
         place = _place(backup, name, local, settings.backup_s3_uri if remote else None)
         opening = [clock.step("Download and unpack" if remote else "Open the set")]
         wanted = sorted(held(backup, components), key=lambda one: NAMES.index(one) if one in NAMES else len(NAMES))

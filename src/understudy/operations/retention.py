@@ -43,11 +43,19 @@ class Known:
 
 @dataclass(frozen=True)
 class Policy:
-    """How long the sets of one profile are kept, by tier: `days`, and at least `keep` good ones however old."""
+    """How long the sets of one profile are kept, by tier: `days`, and at least `keep` good ones however old.
+
+    Where there is a `name`, it is only about sets that are named so, and about the safety sets of the profile.
+    """
 
     profile: str
     days: Mapping[str, int]
     keep: Mapping[str, int] = field(default_factory=dict)
+    name: str | None = None
+
+    def covers(self, one: SetId) -> bool:
+        """Tell whether a set is ours."""
+        return one.profile == self.profile and (self.name is None or one.name in {self.name, SAFETY})
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Policy:
@@ -56,6 +64,7 @@ class Policy:
             settings.profile,
             {tier: getattr(settings, f"backup_{tier}_retention") for tier in Tier},
             {tier: getattr(settings, f"backup_{tier}_keep", 0) for tier in Tier},
+            settings.backup_name,
         )
 
 
@@ -77,12 +86,12 @@ def decide(
 ) -> list[Decision]:
     """Return a decision for every set, newest first; the order in which they are given does not matter.
 
-    Never deleted are: sets of other profiles, sets taken by hand or of a tier that we do not know, sets that are not
-    good (a person should look at them) or are dated after today, the newest good set of each tier, the last one that a
-    check and the last one that a rehearsal passed, and anything at all while the newest scheduled run failed. `deeds`
-    are the times at which something was done here, in any order.
+    Never deleted are: sets of other profiles or names, sets taken by hand or of a tier that we do not know, sets that
+    are not good (a person should look at them) or are dated after today, the newest good set of each tier, the last one
+    that a check and the last one that a rehearsal passed, and anything at all while the newest scheduled run failed.
+    `deeds` are the times at which something was done here, in any order.
     """
-    ours = sorted((one for one in sets if one.id.profile == policy.profile), key=lambda one: one.id, reverse=True)
+    ours = sorted((one for one in sets if policy.covers(one.id)), key=lambda one: one.id, reverse=True)
     ours = [one for one in ours if one.id.created <= now + AHEAD]
     protected: dict[SetId, str] = {}
     for title, chosen in (
@@ -121,6 +130,8 @@ def _decision(
 ) -> Decision:
     if one.id.profile != policy.profile:
         return Decision(one.id, True, f"of profile {one.id.profile}, and not ours ({policy.profile})")
+    if not policy.covers(one.id):
+        return Decision(one.id, True, f"named {one.id.name}, and not ours ({policy.name})")
     if not one.good:
         return Decision(one.id, True, "damaged: check it again, or delete it yourself")
     if one.tier is None:

@@ -101,12 +101,17 @@ class LocalRepository:
         return False
 
     def whole(
-        self, name: str, profile: str | None = None, components: Collection[str] = (), say: Say | None = None
+        self,
+        name: str,
+        profile: str | None = None,
+        components: Collection[str] = (),
+        say: Say | None = None,
+        named: str | None = None,
     ) -> BackupSet | Path:
         """Return the set of that name as a directory, or its archive where only that is here.
 
-        `name` is an id, `latest` (of a profile, and with these components, where they are given), or the path of a
-        set's directory or archive.
+        `name` is an id, `latest` (of a profile, with these components, of this name, where they are given), or the
+        path of a set's directory or archive.
 
         Raises:
             NotFoundError: there is none.
@@ -115,7 +120,7 @@ class LocalRepository:
         path = Path(name)
         if name != LATEST and (os.path.exists(path) or "/" in name):  # noqa: PTH110 - quiet about names too long
             return path if path.is_file() and path.name != METADATA else BackupSet.open(path)
-        place = Path(find(self, name, profile, components, say).key)
+        place = Path(find(self, name, profile, components, say, named).key)
         return BackupSet.open(place) if place.is_dir() else place
 
     @contextlib.contextmanager
