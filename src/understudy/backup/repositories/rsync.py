@@ -196,7 +196,12 @@ def _heard(child: subprocess.Popen[bytes], advance: Advance | None) -> tuple[str
     assert child.stdout is not None and child.stderr is not None  # noqa: S101 - both are pipes
     complaints: list[bytes] = []
     stderr = child.stderr
-    listening = threading.Thread(target=lambda: complaints.extend(stderr), daemon=True)
+
+    def listen() -> None:
+        with contextlib.suppress(ValueError, OSError):  # closed under us: we were interrupted
+            complaints.extend(stderr)
+
+    listening = threading.Thread(target=listen, daemon=True)
     listening.start()
     said, rest, done = b"", b"", 0
     while data := os.read(child.stdout.fileno(), 1 << 16):
