@@ -250,6 +250,18 @@ def _later(name: str, value: Any) -> Any:
     return value
 
 
+def lost_file(directory: Path, metadata: Metadata) -> str | None:
+    """Return the first file of a set that does not lie in its directory with its size; no file is read."""
+    for entry in metadata.files:
+        try:
+            there = (directory / entry.path).lstat().st_size == entry.size
+        except OSError:
+            there = False
+        if not there:
+            return entry.path
+    return None
+
+
 def safe_path(path: str) -> bool:
     """Tell whether a path may stand inside a set: relative, plain names, no way out."""
     return bool(_PATH.fullmatch(path)) and ".." not in PurePosixPath(path).parts and path != METADATA

@@ -129,6 +129,7 @@ def _to_do(change: Change) -> None:
 
 def _status(settings: Settings, as_json: bool) -> None:
     from understudy.operations.install import status
+    from understudy.pages.figures import minute
 
     rows, problems = status(settings)
     if as_json:
@@ -136,7 +137,7 @@ def _status(settings: Settings, as_json: bool) -> None:
         return
 
     def at(time: datetime | None) -> str:
-        return f"{time.astimezone():%Y-%m-%d %H:%M}" if time else "–"
+        return minute(time) if time else "–"
 
     print_table(
         ["tier", "when", "next", "last run", "outcome", "missed", "installed"],

@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from understudy.backup.repositories import open_repository
 from understudy.backup.repositories.local import LocalRepository
-from understudy.backup.repository import ARCHIVE_SUFFIX, Repository, StoredSet, peek
-from understudy.backup.set import Metadata
+from understudy.backup.repository import ARCHIVE_SUFFIX, SAFETY, Repository, StoredSet, peek
+from understudy.backup.set import Metadata, lost_file
 from understudy.errors import UnderstudyError, UsageError
 from understudy.operations.audit import Audit, Deed, deeds
 from understudy.operations.notify import Event
@@ -93,6 +93,11 @@ class Seen:
         """Return its tier; None where it was taken by hand, or nobody can tell."""
         return self.metadata.tier if self.metadata else None
 
+    @property
+    def regular(self) -> bool:
+        """Tell whether it is a backup, and no safety set of what a restore replaced."""
+        return self.stored.id.name != SAFETY
+
 
 @dataclass(frozen=True)
 class Look:
@@ -106,8 +111,18 @@ class Look:
     places: dict[str, list[StoredSet] | str] = field(default_factory=dict)
 
     def newest(self, *tiers: str) -> Seen | None:
-        """Return the newest good set (of these tiers)."""
-        return next((one for one in self.sets if not one.damage and (not tiers or one.tier in tiers)), None)
+        """Return the newest good set (of these tiers); a safety set is none."""
+        good = (one for one in self.sets if not one.damage and one.regular)
+        return next((one for one in good if not tiers or one.tier in tiers), None)
+
+    def newest_of_each(self) -> list[Seen]:
+        """Return the newest set, the newest of each tier and the newest by hand, good or not; no safety set."""
+        regular = [one for one in self.sets if one.regular]
+        found = regular[:1]
+        for one in regular:
+            if one.metadata and all(one.tier != other.tier or not other.metadata for other in found):
+                found.append(one)
+        return found
 
 
 def look(
@@ -150,9 +165,8 @@ def _seen(local: LocalRepository, stored: StoredSet, checks: dict[str, bool]) ->
         damage = f"its metadata is that of {metadata.id}"
     if folder.is_dir():
         taken += metadata.size
-        for entry in metadata.files:
-            if _size(folder / entry.path) != entry.size:
-                damage = f"{entry.path} is missing or has another size"
+        if lost := lost_file(folder, metadata):
+            damage = f"{lost} is missing or has another size"
     return Seen(stored, metadata, taken, damage)
 
 

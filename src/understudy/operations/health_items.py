@@ -18,7 +18,7 @@ from understudy.operations.lock import holder
 from understudy.operations.missed import EARLY, GRACE
 from understudy.operations.rehearse_record import last_passed, recorded
 from understudy.operations.tier import SCHEDULED, times
-from understudy.pages.figures import count
+from understudy.pages.figures import count, minute
 
 _BEGIN = "Take one: understudy backup; every night: understudy schedule install"
 _RECENT = 5  # sets that say how much room the next one takes
@@ -53,10 +53,12 @@ def sets(look: Look) -> list[Item]:
         return [bad("sets", wrong, _CLOCK)]
     damaged = [one for one in look.sets if one.damage]
     if damaged:
-        text = f"{damaged[0].stored.id} is damaged: {damaged[0].damage}"
+        first = next((one for one in look.newest_of_each() if one.damage), None)
+        state, named = (bad, first) if first else (warning, damaged[0])
+        text = f"{named.stored.id} is damaged: {named.damage}"
         more = f" (and {len(damaged) - 1} more)" if len(damaged) > 1 else ""
-        state = bad if damaged[0] is look.sets[0] else warning
-        hint = f"Look at it: understudy check {damaged[0].stored.id}; take a new one: understudy backup"
+        again = f"schedule run {named.tier}" if named.tier in SCHEDULED else "backup"
+        hint = f"Look at it: understudy check {named.stored.id}; take a new one: understudy {again}"
         return [state("sets", text + more, hint)]
     return [ok("sets", f"{len(look.sets)} good, the newest {newest.stored.id}, {_age(look, newest)} old")]
 
@@ -77,10 +79,10 @@ def tiers(look: Look) -> list[Item]:
             items.append(warning(name, f"{text}, and no schedule", "understudy schedule install"))
         elif since is not None and (not due or due[0] < since):
             items.append(
-                ok(name, f"{text} yet; the first is due {_local(time.next(look.now))}" if not newest else text)
+                ok(name, f"{text} yet; the first is due {minute(time.next(look.now))}" if not newest else text)
             )
         else:
-            was = f"one was due {_local(due[0])}" if due else "it is due soon"
+            was = f"one was due {minute(due[0])}" if due else "it is due soon"
             items.append(bad(name, f"{text}; {was}", f"understudy schedule run {tier}, and see its log"))
     return items
 
@@ -94,7 +96,7 @@ def last_run(look: Look) -> list[Item]:
         if not runs:
             continue
         last, name = runs[-1], "last run"
-        when = f"the {tier} run of {_local(last.began_at)}"
+        when = f"the {tier} run of {minute(last.began_at)}"
         log = f"See the log; then: understudy schedule run {tier}"
         if last.outcome == "ok":
             items.append(ok(name, f"{when} went well in {last.seconds or 0:.0f} s"))
@@ -114,7 +116,7 @@ def missed_runs(look: Look) -> list[Item]:
         last = history.runs(look.past, look.settings.profile, tier)[-1:]
         open_ones = [one for one in due if not last or one > last[0].began_at]
         if open_ones:
-            text = f"{len(open_ones)} {tier} run(s) did not happen, the last was due {_local(open_ones[-1])}"
+            text = f"{len(open_ones)} {tier} run(s) did not happen, the last was due {minute(open_ones[-1])}"
             items.append(bad("missed runs", text, "Is cron running, and this machine on at that time? schedule status"))
     return items or [ok("missed runs", "none since the last run of each tier")]
 
@@ -203,7 +205,7 @@ def rehearsal(look: Look) -> list[Item]:
     passed, last = last_passed(directory), next(recorded(directory), None)
     hint = "understudy rehearse"
     if last and last.verdict != "passed" and (passed is None or last.at > passed.at):
-        return [bad("rehearsal", f"the last one ({_local(last.at)}, {last.set}) {last.verdict}", f"See {last.path}")]
+        return [bad("rehearsal", f"the last one ({minute(last.at)}, {last.set}) {last.verdict}", f"See {last.path}")]
     if passed is None:
         oldest = look.sets[-1].stored.id.created if look.sets else look.now
         text = "no set was ever restored to prove it"
@@ -232,8 +234,8 @@ def clock(look: Look) -> list[Item]:
     if look.now < _EARLIEST:
         return [bad("clock", f"this machine says it is {look.now:%Y-%m-%d}", hint)]
     if latest and latest > look.now + _AHEAD:
-        return [bad("clock", f"it is {_local(look.now)} here, and something was done at {_local(latest)}", hint)]
-    return [ok("clock", f"{_local(look.now)}, after everything that was done")]
+        return [bad("clock", f"it is {minute(look.now)} here, and something was done at {minute(latest)}", hint)]
+    return [ok("clock", f"{minute(look.now)}, after everything that was done")]
 
 
 def lock(look: Look) -> list[Item]:
@@ -280,10 +282,6 @@ def _age(look: Look, seen: Seen) -> str:
 def _span(span: timedelta) -> str:
     hours = span.total_seconds() / 3600
     return f"{hours * 60:.0f} min" if hours < 1 else f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
-
-
-def _local(at: datetime) -> str:
-    return f"{at.astimezone():%Y-%m-%d %H:%M}"
 
 
 def _bytes(number: float) -> str:

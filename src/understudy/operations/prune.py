@@ -15,7 +15,7 @@ from typing import Any
 from understudy.backup.repositories import open_repository
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repository import Repository, StoredSet, peek
-from understudy.backup.set import METADATA, Metadata, SetId
+from understudy.backup.set import METADATA, Metadata, SetId, lost_file
 from understudy.errors import IncompleteError, IntegrityError, NotFoundError, UnderstudyError, UsageError
 from understudy.operations.audit import Audit, Deed, deeds
 from understudy.operations.lock import held, holder
@@ -215,12 +215,7 @@ def _spared(repository: Repository, stored: Mapping[SetId, StoredSet], decision:
 def _all_there(repository: Repository, stored: StoredSet, metadata: Metadata) -> bool:
     """Tell whether every file of a set lies in its directory with its size: one that lost some protects no others."""
     folder = repository.directory / str(stored.id) if isinstance(repository, LocalRepository) else None
-    if folder is None or not folder.is_dir():
-        return True
-    try:
-        return all((folder / entry.path).stat().st_size == entry.size for entry in metadata.files)
-    except OSError:
-        return False
+    return folder is None or not folder.is_dir() or lost_file(folder, metadata) is None
 
 
 def raise_failures(results: Sequence[Pruned]) -> None:

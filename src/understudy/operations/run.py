@@ -31,6 +31,7 @@ from understudy.operations.lock import held
 from understudy.operations.notify import Event, Kind, lines_of, notify
 from understudy.operations.retention import Policy
 from understudy.operations.tier import SCHEDULED, Tier, times
+from understudy.pages.figures import minute
 from understudy.progress import Progress
 from understudy.settings import Settings
 
@@ -200,17 +201,13 @@ def _trouble(before: list[Deed], settings: Settings, now: datetime) -> list[str]
     last = past.runs(before, settings.profile)[-1:]
     if last and last[0].outcome is None:
         found.append(
-            f"the {last[0].tier} run of {_local(last[0].began_at)} never ended: it was killed, or the machine went"
+            f"the {last[0].tier} run of {minute(last[0].began_at)} never ended: it was killed, or the machine went"
             " down. What it left half made is removed."
         )
     when = times(settings)
     for tier, due in past.missing_runs(before, settings.profile, when, now, since_last=True).items():
-        found += [f"the {tier} run that was due {_local(one)} did not happen." for one in due]
+        found += [f"the {tier} run that was due {minute(one)} did not happen." for one in due]
     return found
-
-
-def _local(at: datetime) -> str:
-    return f"{at.astimezone():%Y-%m-%d %H:%M}"
 
 
 def _raise_copies(ran: Ran, taken: TakenSet) -> None:

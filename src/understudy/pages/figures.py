@@ -1,11 +1,18 @@
-"""Numbers as people read them: on pages and at the terminal alike."""
+"""Numbers and times as people read them: on pages and at the terminal alike."""
 
 from __future__ import annotations
+
+from datetime import datetime
 
 
 def count(number: int, unit: str) -> str:
     """Return a number with its unit, as `1 key` or `2,000 keys`."""
     return f"{number:,} {unit}" if number == 1 else f"{number:,} {unit}s"
+
+
+def minute(at: datetime) -> str:
+    """Return a time as people on this machine tell it, to the minute: `2026-11-21 02:00`."""
+    return f"{at.astimezone():%Y-%m-%d %H:%M}"
 
 
 def size(number: float) -> str:
