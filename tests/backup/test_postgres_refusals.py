@@ -33,6 +33,7 @@ def test_a_server_that_does_not_answer_a_wrong_password_and_a_missing_database_a
     cases = {
         "postgresql://postgres@127.0.0.1:1/app": (10, "UnreachableError", "pg_isready"),
         postgres_18.url(password=secret): (10, "NotAuthorisedError", "POSTGRES_PASSWORD"),
+        postgres_18.url().replace(f":{postgres_18.password}@", "@"): (10, "NotAuthorisedError", "load the file"),
         postgres_18.url("nowhere"): (11, "NotFoundError", "POSTGRES_DATABASES"),
         f"postgresql://postgres:{secret}/x@127.0.0.1/app": (2, "UsageError", "5432"),
     }

@@ -41,6 +41,8 @@ def test_each_store_is_compared_in_a_line(
     assert only.returncode == 12
     assert only.stdout == "Verify postgres -> differences=1: 5 t\n"
     assert f"PostgreSQL {database}: public.t has 5 rows, the set recorded 7" in only.stderr
+    assert "what was written since is lost there" in only.stderr
+    assert "--overwrite" not in only.stderr
     told = json.loads(typed("verify", "--json", "--full", env=env).stdout)
     assert told["clean"] is False
     assert told["missing"] == 0

@@ -85,10 +85,19 @@ def command(
     examples = report.examples if report else {}
     raise IntegrityError(
         "comparing the set with the server", "they differ",
-        "`understudy restore` brings back what is missing, with --overwrite also what differs; it deletes no key.",
+        _hint(report, compared),
         [f"{kind}: {name}" for kind, names in examples.items() for name in names]
         + [line for one in compared.values() for line in one.differences],
     )  # fmt: skip
+
+
+def _hint(report: VerifyReport | None, compared: Mapping[str, Comparison]) -> str:
+    told = []
+    if report and not report.clean:
+        told.append("`understudy restore` brings back keys that are missing, with --overwrite also those that differ.")
+    if any(one.differences for one in compared.values()):
+        told.append("A restore replaces whole databases and collections: what was written since is lost there.")
+    return " ".join(told)
 
 
 def _tell(report: VerifyReport, full: bool) -> None:

@@ -104,6 +104,12 @@ class Server:
         said = short(error)
         if isinstance(error, psycopg.ProgrammingError):
             return UsageError(doing, "POSTGRES_URL has an option that is none", "See docs/settings.md.")
+        if "no password supplied" in said:
+            return NotAuthorisedError(
+                doing,
+                "it wants a password, and none was given",
+                "Set POSTGRES_PASSWORD, or load the file that holds it.",
+            )
         _, answered, reason = said.partition("FATAL: ")
         if not answered or re.search(r"starting up|shutting down|recovery|too many|slots are reserved", reason):
             return UnreachableError(
