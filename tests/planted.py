@@ -11,9 +11,11 @@ from understudy.backup.repository import ARCHIVE_SUFFIX
 from understudy.backup.set import METADATA, SUMS, FileEntry, Metadata, SetId, sums
 
 
-def planted(directory: Path, at: datetime, tier: str | None = None, content: bytes = b"{}\n" * 100) -> SetId:
+def planted(
+    directory: Path, at: datetime, tier: str | None = None, content: bytes = b"{}\n" * 100, name: str = "stack-backup"
+) -> SetId:
     """Put a set with one part of no meaning into a directory: its own directory, and its archive."""
-    set_id = SetId.new("stack-backup", "local", at)
+    set_id = SetId.new(name, "local", at)
     folder = directory / str(set_id)
     (folder / "postgres").mkdir(parents=True)
     part = FileEntry("postgres/app.dump", len(content), hashlib.sha256(content).hexdigest())

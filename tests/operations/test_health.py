@@ -161,6 +161,16 @@ def newest_cut_short(place: Place) -> None:
     os.truncate(place.sets / str(place.newest["daily"]) / "postgres" / "app.dump", 5)
 
 
+def damaged_before_a_restore(place: Place) -> None:
+    newest_cut_short(place)
+    planted(place.sets, NOW - timedelta(minutes=5), "safety", name="safety")
+
+
+def damaged_by_hand_before_a_night(place: Place) -> None:
+    by_hand = planted(place.sets, NOW - timedelta(days=2))
+    os.truncate(place.sets / str(by_hand) / "postgres" / "app.dump", 5)
+
+
 def newest_metadata_damaged(place: Place) -> None:
     path = place.sets / str(place.newest["daily"]) / METADATA
     path.write_bytes(path.read_bytes().replace(b"daily", b"yearly"))
@@ -247,6 +257,8 @@ def set_of_the_future(place: Place) -> None:
         ("repository", no_directory),
         ("sets", newest_lost_a_file),
         ("sets", newest_cut_short),
+        ("sets", damaged_before_a_restore),
+        ("sets", damaged_by_hand_before_a_night),
         ("sets", newest_metadata_damaged),
         ("sets", newest_failed_its_check),
         ("sets", no_sets),
