@@ -81,6 +81,10 @@ def test_the_database_that_is_replaced_is_the_one_that_is_kept(
     assert restored(typed("restore", "--force", "--no-safety-set", first, env=env)) is None
     assert ask(postgres_18, "SELECT text FROM t", other) == [(f"{other} now",)]
 
+    dry = typed("restore", "--dry-run", "--into-database", third, "latest", env=env)
+    assert re.search(
+        rf"^\[DRY RUN\] This would replace PostgreSQL \S+: the database {third} \(1 table, ", dry.stdout, re.MULTILINE
+    )
     into = restored(typed("restore", "--force", "--into-database", third, "latest", env=env))
     assert into
     assert held(tmp_path, into, "postgres", "databases") == [third]

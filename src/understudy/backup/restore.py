@@ -100,11 +100,15 @@ def held(backup: BackupSet, names: Collection[str] | None) -> list[str]:
 
 @dataclass
 class Restored:
-    """What a restore did: each component's report, why others failed, and the set of what was there before."""
+    """What a restore did: each component's report, why others failed, and the set of what was there before.
+
+    `replaced` has a line for each thing that stood there, and was replaced or (in a dry run) would be.
+    """
 
     reports: dict[str, RestoreReport] = field(default_factory=dict)
     failed: dict[str, UnderstudyError] = field(default_factory=dict)
     safety: TakenSet | None = None
+    replaced: list[str] = field(default_factory=list)
 
     def raise_failure(self, what: str) -> None:
         """Raise what went wrong, if anything did: a component's own error where nothing at all was restored.
@@ -154,12 +158,12 @@ def bring_back(
     for component in components:
         component.check_target(backup, options)
     outcome = Restored()
-    if not options.dry_run:
-        lost = {component.name: component.overwrites(backup, options) for component in components}
-        lines = [line for each in lost.values() for line in each]
-        if lines and agree:
-            agree(lines)
-        if lines and keep:
+    lost = {component.name: component.overwrites(backup, options) for component in components}
+    outcome.replaced = [line for each in lost.values() for line in each]
+    if outcome.replaced and not options.dry_run:
+        if agree:
+            agree(outcome.replaced)
+        if keep:
             outcome.safety = keep([each.keeping(backup, options) for each in components if lost[each.name]])
     for component in components:
         try:

@@ -140,7 +140,7 @@ def _tell(
         failed = {name: error.as_data() for name, error in outcome.failed.items()}
         print_json(
             {"id": str(metadata.id), "dry_run": dry_run, "components": reports, "sources": sources}
-            | {"failed": failed, "safety_set": safety, "warnings": [*missing]}
+            | {"failed": failed, "safety_set": safety, "warnings": [*missing], "replaces": outcome.replaced}
         )
         return
     if dry_run:
@@ -148,6 +148,8 @@ def _tell(
     for component in picked:
         if dry_run:
             print(f"[DRY RUN] Would restore {component.title} from: {', '.join(component.sources(backup))}")
+    for line in outcome.replaced if dry_run else ():
+        print(f"[DRY RUN] This would replace {line}")
     for name, report in outcome.reports.items():
         print(f"{'[DRY RUN] ' if dry_run else ''}Restore {name} -> {_counts(name, report)}")
         if report.functions_kept:
