@@ -120,7 +120,11 @@ def test_ctrl_c_and_a_terminal_that_closes_end_a_backup_cleanly(
 ) -> None:
     with Router(valkey_cluster.target()) as router:
         fill(router, KEYS)
-    process = started("backup", "--max-rate", "2000", env=env(valkey_cluster, tmp_path))
+    inherited = signal.signal(number, signal.SIG_DFL)  # under nohup, or in the background of a shell, it is ignored
+    try:
+        process = started("backup", "--max-rate", "2000", env=env(valkey_cluster, tmp_path))
+    finally:
+        signal.signal(number, inherited)
     eventually(lambda: list(tmp_path.glob(".partial-*/*/*.jsonl")))
     process.send_signal(number)
     _, said = process.communicate(timeout=10)

@@ -102,3 +102,7 @@ def test_names_of_every_kind_come_back_often(
     postgres_18: ScratchPostgres, schema: str, names: list[str], role: str
 ) -> None:
     _round_trip(postgres_18, schema, names, role)
+
+
+def test_a_name_of_ten_fits_the_directory_format_no_more() -> None:
+    assert file_stems(["0123456789", "012345678"], "directory") == {"012345678": "012345678", "0123456789": "db-000"}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from understudy.backup.postgres import inventory, properties, toc
 from understudy.backup.postgres.children import Child, until_done
@@ -183,8 +184,9 @@ def dump_globals(access: Access, database: str, final: Path, path: str, password
         UnderstudyError: pg_dumpall failed.
     """
     argv: list[Any] = [access.program("pg_dumpall"), "--globals-only", "--no-password", "-d", access.database(database)]
-    # `-l`: it would look for a database `postgres` or `template1`, which we perhaps may not enter
-    argv += [f"--database={database}"] + ([] if passwords else ["--no-role-passwords"])
+    # `-l`: it would look for a database `postgres` or `template1`, which we perhaps may not enter; a name that holds
+    # `=` would be read as connection parameters, so it is given as one
+    argv += [f"--database={make_conninfo(dbname=database)}"] + ([] if passwords else ["--no-role-passwords"])
     code, data, complaints = access.children.output(argv)
     if code:
         error = refused("dumping the roles", code, complaints)

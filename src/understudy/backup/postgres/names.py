@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 
 FOLDER = "postgres"
-_MOST_SLUG = {"custom": 21, "directory": 10}  # `postgres/<slug>.dump`, `postgres/<slug>.d/1234567.dat.gz`: 35 bytes
+_MOST_SLUG = {"custom": 21, "directory": 9}  # `postgres/<slug>.dump`, `postgres/<slug>.d/1234567.dat.gz`: 35 bytes
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
