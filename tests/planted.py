@@ -22,10 +22,10 @@ def planted(
     text = sums((part,))
     files = (part, FileEntry(SUMS, len(text), hashlib.sha256(text).hexdigest()))
     raw = Metadata(set_id, "local", at, "understudy test", {"postgres": {}}, files, tier=tier).encode()
-    for name, data in ((part.path, content), (SUMS, text), (METADATA, raw)):
-        (folder / name).write_bytes(data)
+    for path, data in ((part.path, content), (SUMS, text), (METADATA, raw)):
+        (folder / path).write_bytes(data)
     writer = ArchiveWriter(directory / f"{set_id}{ARCHIVE_SUFFIX}", str(set_id), at.timestamp())
-    for name, data in ((METADATA, raw), (SUMS, text), (part.path, content)):
-        writer.add_bytes(name, data)
+    for path, data in ((METADATA, raw), (SUMS, text), (part.path, content)):
+        writer.add_bytes(path, data)
     writer.finish()
     return set_id

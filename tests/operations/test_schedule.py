@@ -48,6 +48,7 @@ def cron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place.mkdir()
     monkeypatch.chdir(place)
     monkeypatch.setenv("BACKUP_DIR", "sets")
+    monkeypatch.setenv("REDIS_NODES", "127.0.0.1:1")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     for name in ("REDIS_PASSWORD", "AWS_SECRET_ACCESS_KEY", "AWS_CA_BUNDLE", "ENV_PROFILE"):
@@ -138,6 +139,13 @@ def test_an_entry_starts_the_program_where_install_was_typed(
     log = Path("sets/logs/backup-daily.log")
     assert log.read_text().endswith("said\nouch\n")
     assert log.stat().st_mode & 0o077 == 0
+    trial = json.loads(typed("schedule", "install", "--json", env=env).stdout)["trial"].replace(path, str(fake))
+    fake.write_text('#!/bin/sh\npwd; printf "%s\\n" "$BACKUP_NAME" "$*" "${REDIS_PASSWORD-none}"\n')
+    tried = subprocess.run(
+        ["/bin/sh", "-c", trial], check=True, capture_output=True, text=True, cwd="/",
+        env={"PATH": "/usr/bin:/bin", "HOME": "/", "REDIS_PASSWORD": "planted"},
+    )  # fmt: skip
+    assert tried.stdout.splitlines() == [str(Path.cwd()), odd, "schedule run daily --wait 2h", "none"]
 
 
 def test_no_secret_is_written_and_those_missing_at_night_are_named(typed: Typed, cron: Path, tmp_path: Path) -> None:
@@ -191,9 +199,12 @@ def test_a_store_that_would_be_missing_at_night_is_not_left_out_in_silence(
     plain = {"POSTGRES_URL": "postgresql://backup@db.example:5432/app", "REDIS_URL": "redis://cache.example:6379/0"}
     assert typed("schedule", "install", env=plain).returncode == 0
     assert all(f"{name}={value}" in listed(cron).decode() for name, value in plain.items())
-    blind = typed("schedule", "run", "daily", env={"BACKUP_DIR": str(tmp_path / "blind")})
-    assert blind.returncode == 2
-    assert "understudy.toml" in blind.stderr
+    night = tmp_path / "blind"
+    for words in (("run", "daily"), ("install",)):
+        blind = typed("schedule", *words, env={"BACKUP_DIR": str(night), "REDIS_NODES": ""})
+        assert blind.returncode == 2
+        assert "understudy.toml" in blind.stderr
+    assert str(night) not in listed(cron).decode()
     last = json.loads(typed("schedule", "status", "--json", env={"BACKUP_DIR": str(tmp_path / "blind")}).stdout)
     assert last["tiers"][0]["outcome"] == "failed"
 

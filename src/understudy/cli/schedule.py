@@ -73,8 +73,10 @@ def command(
         if action is Action.REMOVE:
             _remove(settings, scheduler if systemd or cron else None, dry_run, as_json)
             return
+        from understudy.cli import stack
         from understudy.operations.schedule import plan
 
+        stack.components_of(settings, guess=False)  # what a run would refuse is refused by day
         environ = {**os.environ, "BACKUP_DIR": str(out_dir)} if out_dir else os.environ
         _install(settings, scheduler, plan(settings, environ, env_file, in_file), dry_run, as_json)
 
@@ -84,12 +86,15 @@ def _install(settings: Settings, scheduler: Scheduler, plan: Plan, dry_run: bool
 
     change = install(settings, scheduler, plan, dry_run=dry_run)
     if as_json:
-        print_json({**_data(scheduler.name, change, dry_run), "secrets_missing": list(plan.homeless)})
+        print_json(
+            {**_data(scheduler.name, change, dry_run), "secrets_missing": list(plan.homeless), "trial": plan.trial()}
+        )
     else:
         done = "would be" if dry_run else "is"
         kept = "" if change.changed else " already, as it stands here"
         print(f"The schedule {done} installed by {scheduler.name}{kept}:\n{change.text.rstrip()}")
         print(f"Logs: {plan.log_dir}/backup-*.log")
+        print(f"Try it now as it will run at night, without what this shell has loaded:\n  {plan.trial()}")
     if plan.homeless:
         print(
             f"Warning: only in this environment, so missing at night: {', '.join(plan.homeless)}.\n"

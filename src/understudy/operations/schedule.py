@@ -55,15 +55,23 @@ class Plan:
 
     def command(self, tier: Tier) -> str:
         """Return what `sh` has to run for a tier. Nothing secret stands in it."""
+        log = self.log_dir / f"backup-{tier}.log"
+        return (
+            f"umask 077; mkdir -p {shlex.quote(str(self.log_dir))}; cd {shlex.quote(str(self.folder))} && "
+            f"{self._run(tier)} >> {shlex.quote(str(log))} 2>&1"
+        )
+
+    def trial(self) -> str:
+        """Return the first of the runs as one types it by day, with nothing in its environment that night lacks."""
+        bare = 'env -i HOME="$HOME" PATH=/usr/bin:/bin'
+        return f"cd {shlex.quote(str(self.folder))} && {bare} {self._run(next(iter(self.times)))}"
+
+    def _run(self, tier: Tier) -> str:
         words = [*self.program, "schedule", "run", str(tier), "--wait", WAIT]
         if self.env_file:
             words += ["--env-file", str(self.env_file)]
         given = "".join(f"{name}={shlex.quote(value)} " for name, value in self.environment.items())
-        log = self.log_dir / f"backup-{tier}.log"
-        return (
-            f"umask 077; mkdir -p {shlex.quote(str(self.log_dir))}; cd {shlex.quote(str(self.folder))} && "
-            f"{given}{shlex.join(words)} >> {shlex.quote(str(log))} 2>&1"
-        )
+        return f"{given}{shlex.join(words)}"
 
 
 @dataclass(frozen=True)
