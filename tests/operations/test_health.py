@@ -131,13 +131,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     return one
 
 
-def rehearsed(sets: Path, at: datetime, verdict: str) -> None:
+def rehearsed(sets: Path, at: datetime, verdict: str, components: tuple[str, ...] = ("postgres", "redis")) -> None:
     from understudy.operations.rehearse_findings import FORMAT, VERSION
 
     (sets / "rehearsals").mkdir(exist_ok=True, mode=0o700)
     document = {
         "format": FORMAT, "version": VERSION, "began_at": at.isoformat(), "set": "some-set", "verdict": verdict,
-        "components": [{"name": "redis"}], "whole": True, "recovery_s": 12.5, "age_s": 60.0,
+        "components": [{"name": name} for name in components], "whole": True, "recovery_s": 12.5, "age_s": 60.0,
     }  # fmt: skip
     (sets / "rehearsals" / f"{at:%Y%m%dT%H%M%S}.000Z-some-set.json").write_text(json.dumps(document))
 
@@ -242,6 +242,10 @@ def rehearsal_too_old(place: Place) -> None:
     rehearsed(place.sets, NOW - timedelta(days=36), "passed")
 
 
+def rehearsal_of_another_store(place: Place) -> None:
+    rehearsed(place.sets, NOW - timedelta(days=1), "passed", ("redis",))
+
+
 def audit_was_edited(place: Place) -> None:
     path = place.sets / "audit.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"outcome":"ok"', b'"outcome":"no"', 1))
@@ -276,6 +280,7 @@ def set_of_the_future(place: Place) -> None:
         ("rehearsal", rehearsal_failed),
         ("rehearsal", rehearsal_unknown),
         ("rehearsal", rehearsal_too_old),
+        ("rehearsal", rehearsal_of_another_store),
         ("audit", audit_was_edited),
         ("clock", set_of_the_future),
     ],

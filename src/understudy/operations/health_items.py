@@ -210,6 +210,11 @@ def rehearsal(look: Look) -> list[Item]:
         oldest = look.sets[-1].stored.id.created if look.sets else look.now
         text = "no set was ever restored to prove it"
         return [bad("rehearsal", text, hint) if look.now - oldest > most else warning("rehearsal", text, hint)]
+    regular = [one.metadata for one in look.sets if one.regular and one.metadata]
+    newest = next((one for one in regular if one.tier), regular[0] if regular else None)
+    if newest and (unproven := sorted(newest.components.keys() - {*passed.components})):
+        text = f"the last that passed ({passed.set}) held no {' and no '.join(unproven)}; {newest.id} does"
+        return [bad("rehearsal", text, f"{hint} {newest.id}")]
     age = f"the last that passed is {_span(look.now - passed.at)} old ({passed.set}, {passed.recovery_s:.0f} s)"
     if look.now - passed.at > most:
         return [bad("rehearsal", f"{age}, and may be {most.days} days", hint)]
