@@ -27,7 +27,8 @@ from understudy.backup.repository import ARCHIVE_SUFFIX
 from understudy.backup.set import METADATA, BackupSet, FileEntry
 from understudy.errors import UnreachableError
 from understudy.operations import past
-from understudy.operations.audit import Audit, deeds
+from understudy.operations.audit import Audit
+from understudy.operations.deeds import deeds
 from understudy.operations.notify import Event
 from understudy.operations.run import Parts, Ran, run
 from understudy.operations.tier import Tier, times

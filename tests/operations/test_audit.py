@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from understudy.errors import IntegrityError, UnreachableError
 from understudy.operations import audit as module
-from understudy.operations.audit import Audit, Entry, deeds
+from understudy.operations.audit import Audit
+from understudy.operations.deeds import Entry, deeds
 
 MOMENT = datetime(2026, 11, 21, 2, 0, tzinfo=UTC)
 

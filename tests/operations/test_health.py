@@ -22,8 +22,9 @@ from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.set import METADATA, SetId
 from understudy.errors import IntegrityError
 from understudy.operations import health_items, install, schedules
-from understudy.operations.audit import Audit, Entry
+from understudy.operations.audit import Audit
 from understudy.operations.copies import copy
+from understudy.operations.deeds import Entry
 from understudy.operations.entries import trouble
 from understudy.operations.figures import figures_of
 from understudy.operations.health import Health, Item, Look, examine, look

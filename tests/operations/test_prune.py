@@ -19,7 +19,8 @@ from understudy.backup.repository import ARCHIVE_SUFFIX
 from understudy.backup.set import METADATA, SetId
 from understudy.backup.take import take
 from understudy.errors import UnreachableError
-from understudy.operations.audit import Audit, deeds
+from understudy.operations.audit import Audit
+from understudy.operations.deeds import deeds
 from understudy.operations.lock import held
 from understudy.progress import Silent
 

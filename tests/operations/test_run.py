@@ -22,7 +22,8 @@ from understudy.backup.set import BackupSet
 from understudy.errors import RefusedError
 from understudy.lab import Lab, standalone
 from understudy.lab.sample import fill
-from understudy.operations.audit import Audit, deeds
+from understudy.operations.audit import Audit
+from understudy.operations.deeds import deeds
 from understudy.operations.lock import LOCK, held, holder
 from understudy.progress import Silent
 from understudy.valkey.router import Router

@@ -15,7 +15,8 @@ from nights import Nights, begun, live, quick_folder, settings_for
 from s3 import BUCKET, S3Server
 from understudy.backup.repositories.local import LocalRepository
 from understudy.errors import IntegrityError
-from understudy.operations.audit import Audit, Entry
+from understudy.operations.audit import Audit
+from understudy.operations.deeds import Entry
 from understudy.operations.tier import Tier
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)

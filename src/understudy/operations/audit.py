@@ -22,80 +22,23 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import orjson
 
 from understudy.backup.durable import sync, write_file
 from understudy.errors import IntegrityError, UnderstudyError, UnreachableError
+from understudy.operations.deeds import START, Entry
 
 LINES = "audit.jsonl"
 HEAD = "audit.head"
 MOST_DETAIL = 2000  # characters; with it every line is far shorter than what is read of the tail
 _TAIL_BYTES = 64 << 10
-_START = "0" * 64
 _TORN, _HEADLESS = "torn:", "headless"
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line. `phase` is `began` or `ended`, and `run` ties the two; `outcome` is `ok`, `failed` or None.
-
-    `profile` is None, and not written, in lines of a version that did not know it.
-    """
-
-    number: int
-    at: str
-    actor: str
-    action: str
-    phase: str
-    run: str
-    set: str | None = None
-    tier: str | None = None
-    profile: str | None = None
-    components: tuple[str, ...] = ()
-    outcome: str | None = None
-    seconds: float | None = None
-    detail: str | None = None
-    found: tuple[str, ...] = ()
-    previous: str = _START
-    hash: str = ""
-
-    @property
-    def time(self) -> datetime:
-        """Return `at` as a time."""
-        return datetime.fromisoformat(self.at)
-
-    def encode(self) -> bytes:
-        """Return the line, without its end."""
-        return orjson.dumps(_document(self))
-
-    def sealed(self) -> Entry:
-        """Return the entry with the hash that belongs to it."""
-        document = _document(self)
-        del document["hash"]
-        return replace(self, hash=hashlib.sha256(orjson.dumps(document, option=orjson.OPT_SORT_KEYS)).hexdigest())
-
-    @classmethod
-    def decode(cls, line: bytes) -> Entry | None:
-        """Read a line; None where it is not byte for byte what `encode` writes, or its hash is not its own."""
-        try:
-            document = orjson.loads(line)
-            entry = cls(**{**document, "components": tuple(document["components"]), "found": tuple(document["found"])})
-            return entry if entry.sealed() == entry and entry.encode() == line else None
-        except (orjson.JSONDecodeError, orjson.JSONEncodeError, TypeError, KeyError):
-            return None
-
-
-_FIELDS = tuple(field.name for field in fields(Entry))
-
-
-def _document(entry: Entry) -> dict[str, Any]:
-    return {name: getattr(entry, name) for name in _FIELDS if name != "profile" or entry.profile is not None}
 
 
 @dataclass
@@ -107,38 +50,6 @@ class Record:
     components: tuple[str, ...] = ()
     detail: str | None = None
     run: str = ""
-
-
-@dataclass(frozen=True)
-class Deed:
-    """A `began` and its `ended`: `ended_at` and `outcome` are None where it never ended, or goes on still."""
-
-    action: str
-    run: str
-    began_at: datetime
-    ended_at: datetime | None
-    outcome: str | None
-    set: str | None
-    tier: str | None
-    components: tuple[str, ...]
-    seconds: float | None
-    detail: str | None
-    profile: str | None = None
-
-
-def deeds(entries: list[Entry]) -> list[Deed]:
-    """Return what was done, in the order in which it began."""
-    ended = {entry.run: entry for entry in entries if entry.phase == "ended"}
-    found = []
-    for begin in entries:
-        if begin.phase == "began":
-            end = ended.get(begin.run)
-            last = end or begin
-            found.append(Deed(
-                begin.action, begin.run, begin.time, end.time if end else None, end.outcome if end else None,
-                last.set, last.tier, last.components, last.seconds, last.detail, last.profile,
-            ))  # fmt: skip
-    return found
 
 
 def _to_stderr(text: str) -> None:
@@ -240,7 +151,7 @@ class Audit:
                 if rest and number == last[0]:  # a crash: nobody was told that it was written
                     found.append(f"{_TORN}{hashlib.sha256(rest).hexdigest()}")
                 if head is None and not file.seek(0, os.SEEK_END):
-                    write_file(self._head, _head_line(0, _START))  # first of all: a log without a head lost it
+                    write_file(self._head, _head_line(0, START))  # first of all: a log without a head lost it
                 elif not isinstance(head, tuple):
                     found.append(_HEADLESS)
                 entry = replace(entry, number=number + 1, previous=previous, found=tuple(found)).sealed()
@@ -311,7 +222,7 @@ class Audit:
             UnreachableError: a file cannot be read.
         """
         lines, head = self._lines()
-        number, previous = 0, _START
+        number, previous = 0, START
         unreadable: list[bytes] = []
         seen = {number: previous}
         for place, line in enumerate(lines, 1):
@@ -371,7 +282,7 @@ def _tail(file: BinaryIO) -> tuple[tuple[int, str], bytes, bytes]:
             if entry := Entry.decode(line):
                 return (entry.number, entry.hash), b"\n".join(lines[len(lines) - behind :]), end
         if length == size:
-            return (0, _START), b"\n".join(lines), end
+            return (0, START), b"\n".join(lines), end
         length = min(size, 4 * length)
 
 

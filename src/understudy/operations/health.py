@@ -21,7 +21,8 @@ from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repository import ARCHIVE_SUFFIX, SAFETY, Repository, StoredSet, peek
 from understudy.backup.set import Metadata, lost_file
 from understudy.errors import UnderstudyError, UsageError
-from understudy.operations.audit import Audit, Deed, deeds
+from understudy.operations.audit import Audit
+from understudy.operations.deeds import Deed, deeds
 from understudy.operations.notify import Event
 from understudy.operations.past import Proofs
 from understudy.operations.prune import places_of

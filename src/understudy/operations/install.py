@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 from understudy.errors import NotAuthorisedError, NotFoundError, RefusedError, UnderstudyError, UnreachableError
 from understudy.operations import past
-from understudy.operations.audit import Audit, deeds
+from understudy.operations.audit import Audit
+from understudy.operations.deeds import deeds
 from understudy.operations.lock import holder
 from understudy.operations.schedule import Change, Plan, Scheduler, key_of
 from understudy.operations.schedules import every

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from understudy.backup.set import SetId
-from understudy.operations.audit import Deed
 from understudy.operations.crontime import CronTime
+from understudy.operations.deeds import Deed
 from understudy.operations.missed import EARLY, missed
 from understudy.operations.tier import SCHEDULED, Tier
 

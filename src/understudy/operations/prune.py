@@ -17,7 +17,8 @@ from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repository import Repository, StoredSet, peek
 from understudy.backup.set import METADATA, Metadata, SetId, lost_file
 from understudy.errors import IncompleteError, IntegrityError, NotFoundError, UnderstudyError, UsageError
-from understudy.operations.audit import Audit, Deed, deeds
+from understudy.operations.audit import Audit
+from understudy.operations.deeds import Deed, deeds
 from understudy.operations.lock import held, holder
 from understudy.operations.past import Proofs
 from understudy.operations.past import newest_failed as newest_run_failed

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator
 
 from understudy.errors import UnderstudyError
-from understudy.operations.audit import Audit, deeds
+from understudy.operations.audit import Audit
+from understudy.operations.deeds import deeds
 from understudy.operations.notify import Event, Kind, lines_of, notify
 from understudy.progress import Progress
 from understudy.settings import Settings

@@ -25,8 +25,9 @@ from understudy.backup.set import BackupSet, SetId
 from understudy.backup.take import TakenSet, take
 from understudy.errors import RefusedError, UnderstudyError
 from understudy.operations import past, prune
-from understudy.operations.audit import Audit, Deed, Record, deeds
+from understudy.operations.audit import Audit, Record
 from understudy.operations.copies import CopyResult, copy_with_missing
+from understudy.operations.deeds import Deed, deeds
 from understudy.operations.lock import held
 from understudy.operations.notify import Event, Kind, lines_of, notify
 from understudy.operations.retention import Policy

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from understudy.operations import past
-from understudy.operations.audit import Deed
+from understudy.operations.deeds import Deed
 from understudy.operations.lock import Holder
 from understudy.operations.tier import SCHEDULED, Tier, times
 from understudy.settings import Settings
