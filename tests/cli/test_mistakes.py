@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from support import backed_up
+from understudy.cli.options import target_of
 from understudy.lab import Lab, standalone
 from understudy.lab.sample import fill, wipe
+from understudy.settings import load
 from understudy.valkey.router import Router
 
 Typed = Callable[..., subprocess.CompletedProcess[str]]
@@ -40,7 +42,8 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["restore", "--from-s3", "latest"], {"REDIS_NODES": "127.0.0.1:1"}, 11, "S3_URI"),
         (["list", "--s3-uri", "ftp://x"], {}, 2, "s3://bucket/prefix"),
         (["verify", "-i", "nowhere"], {}, 11, "nowhere"),
-        (["check"], {}, 11, "latest"),
+        (["check"], {}, 11, "is empty: /"),
+        (["restore"], {}, 11, "understudy.toml"),
     ],
 )
 def test_a_mistake_has_an_exit_code_and_an_answer(
@@ -51,6 +54,15 @@ def test_a_mistake_has_an_exit_code_and_an_answer(
     assert says in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(in_empty_folder.glob("backups/*"))
+
+
+def test_a_server_that_nobody_named_is_told(
+    understudy_home: Path, in_empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("REDIS_NODES", "REDIS_URL", "UNDERSTUDY_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    assert target_of(load()).seeds[0].port == 7001
+    assert "Using 127.0.0.1:7001: no server is configured" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

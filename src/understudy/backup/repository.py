@@ -100,7 +100,9 @@ def find(
     if ahead:
         _tell_ahead(ahead, f"{LATEST} is the newest of them, for there is no other", say)
         return ahead[0]
-    why = "the repository is empty"
+    where = getattr(repository, "directory", None)
+    why = f"the repository is empty: {where.resolve()}" if isinstance(where, Path) else "the repository is empty"
+    hint = "Is this the directory of understudy.toml? BACKUP_DIR names another place; --from-s3 asks the object store."
     if sets:
         of = f" of profile {profile!r}" if profile and wanted == LATEST else " of that name"
         if wanted == LATEST and named:
@@ -108,7 +110,7 @@ def find(
         if wanted == LATEST and components:
             of += f" that holds {' and '.join(components)}"
         why = f"there is none{of} among {len(sets)}; the newest is {sets[0].id}"
-    hint = "`understudy list` shows the sets; --from-s3 looks in the object store."
+        hint = "`understudy list` shows the sets; --from-s3 looks in the object store."
     raise NotFoundError(f"looking for the set {name[:200]!r}", why, hint)
 
 

@@ -67,6 +67,7 @@ def target_of(settings: Settings) -> Target:
         seeds = labs[0].target().seeds
         print(f"Using the lab {labs[0].name!r} at {seeds[0]}.", file=sys.stderr)
         return configured.with_credentials(labs[0].target(), settings)
+    print(f"Using {configured.LOCAL_SEED}: no server is configured here, and no lab runs.", file=sys.stderr)
     return configured.with_credentials(Target((configured.LOCAL_SEED,)), settings)
 
 
