@@ -70,6 +70,11 @@ def test_what_holds_on_to_a_table_is_named_and_nothing_is_changed(
     assert done.returncode == 14, done.stderr
     assert "the foreign key context_items_topic_fkey of context_items" in done.stderr
     assert "the view good" in done.stderr
+    hint = done.stderr.partition("Try: ")[2]
+    assert "--table once more); drop the view good by hand, and create it again" in hint
+    assert "--into-database" in hint
+    into = typed(*words, "--table", "topics", "--into-database", "not_there", "--dry-run", env=env)
+    assert "[DRY RUN] Only these tables: topics\n[DRY RUN] Into the database: not_there\n" in into.stdout, into.stderr
     assert ask(postgres_18, "SELECT count(*) FROM topics", database) == [(26,)]
     # without what holds on to it, both tables come back together
     ask(postgres_18, "DROP VIEW good; DROP MATERIALIZED VIEW per_topic", database)

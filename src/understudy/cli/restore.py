@@ -106,7 +106,7 @@ def command(
         try:
             outcome = bring_back(backup, picked, options, shown, agree=None if force else _agree, keep=keep)
             entry.detail = f"safety set {outcome.safety.backup.metadata.id}" if outcome.safety else None
-            _tell(backup, picked, outcome, missing, dry_run, as_json)
+            _tell(backup, picked, outcome, missing, options, as_json)
         finally:
             for component in picked:
                 component.close()
@@ -129,10 +129,10 @@ def _tell(
     picked: Sequence[Component],
     outcome: Restored,
     missing: Sequence[str],
-    dry_run: bool,
+    options: RestoreOptions,
     as_json: bool,
 ) -> None:
-    metadata = backup.metadata
+    metadata, dry_run = backup.metadata, options.dry_run
     safety = str(outcome.safety.backup.metadata.id) if outcome.safety else None
     if as_json:
         reports = {name: dataclasses.asdict(report) for name, report in outcome.reports.items()}
@@ -148,6 +148,10 @@ def _tell(
     for component in picked:
         if dry_run:
             print(f"[DRY RUN] Would restore {component.title} from: {', '.join(component.sources(backup))}")
+    if dry_run and options.tables:
+        print(f"[DRY RUN] Only these tables: {', '.join(options.tables)}")
+    if dry_run and options.into_database:
+        print(f"[DRY RUN] Into the database: {options.into_database}")
     for line in outcome.replaced if dry_run else ():
         print(f"[DRY RUN] This would replace {line}")
     for name, report in outcome.reports.items():

@@ -204,8 +204,12 @@ def dependents(connection: Connection, tables: Sequence[tuple[str, str]]) -> lis
 def check_dependents(connection: Connection, tables: Sequence[tuple[str, str]], doing: str) -> None:
     """Refuse to replace tables that others hold on to. Raises `RefusedError`."""
     if broken := dependents(connection, tables):
+        views = [one for one in broken if one.startswith("the view ")]
+        hint = "Restore those tables too (--table once more)" if len(views) < len(broken) else ""
+        if views:
+            hint += "; " if hint else ""
+            hint += f"drop {listed(views, 3)} by hand, and create it again afterwards, or restore the whole database"
         raise RefusedError(
             doing, f"{listed(broken, 3)} would break: a table is dropped and made again",
-            "Restore those tables too (--table once more), or into a database that is not there yet: --into-database.",
-            broken,
+            f"{hint[0].upper()}{hint[1:]}, or into a database that is not there yet: --into-database.", broken,
         )  # fmt: skip
