@@ -376,6 +376,17 @@ def test_a_copy_on_the_same_disk_is_worth_a_warning(place: Place, monkeypatch: p
     assert place.health().healthy
 
 
+def test_a_password_that_the_night_lacks_is_worth_a_warning(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QDRANT_API_KEY", "planted")
+    program = place.items()["program"]
+    assert (program.state, "QDRANT_API_KEY" in program.text, "planted" in program.text) == ("warning", True, False)
+    secrets = place.work / "secrets.env"
+    secrets.write_text("QDRANT_API_KEY='planted'\n")
+    secrets.chmod(0o600)
+    install.every()[0].install(plan(place.settings, {}, secrets, ["QDRANT_API_KEY"]))
+    assert place.items()["program"].state == "ok"
+
+
 def test_a_place_that_does_not_answer_does_not_hold_it_up(place: Place) -> None:
     import threading
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from understudy.errors import UnderstudyError
-from understudy.operations.schedule import key_of
+from understudy.operations import env_file
+from understudy.operations.schedule import key_of, missing_at_night
 from understudy.operations.schedules import every
 from understudy.settings import Settings
 
@@ -19,6 +21,22 @@ _UNIT = re.compile(r'^ExecStart=/bin/sh -c "(.*)"$', re.MULTILINE)
 
 def trouble_of_entries(settings: Settings) -> tuple[int, str | None]:
     """Return how many entries there are for these settings, and the first reason why one cannot do its work."""
+    commands = _commands(settings)
+    return len(commands), next(filter(None, map(trouble, commands)), None)
+
+
+def lacking(settings: Settings, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the secrets that stand in this environment, and that the entries will not have."""
+    given: set[str] = set()
+    commands = _commands(settings)
+    for command in commands:
+        words = shlex.split(command)
+        if "--env-file" in words[:-1]:
+            given |= env_file.read(Path(words[words.index("--env-file") + 1])).keys()
+    return missing_at_night(settings, environ, given) if commands else ()
+
+
+def _commands(settings: Settings) -> list[str]:
     key = key_of(settings)
     commands: list[str] = []
     for scheduler in every():
@@ -30,7 +48,7 @@ def trouble_of_entries(settings: Settings) -> tuple[int, str | None]:
         for path in text.splitlines():
             if path.startswith("/") and path.endswith(".service") and Path(path).is_file():
                 commands += [_unquoted(line) for line in _UNIT.findall(Path(path).read_text(errors="replace"))]
-    return len(commands), next(filter(None, map(trouble, commands)), None)
+    return commands
 
 
 def trouble(command: str) -> str | None:

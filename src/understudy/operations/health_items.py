@@ -11,7 +11,7 @@ from pathlib import Path
 from understudy.errors import NO_ROOM
 from understudy.operations import past as history
 from understudy.operations.audit import Audit
-from understudy.operations.entries import trouble_of_entries
+from understudy.operations.entries import lacking, trouble_of_entries
 from understudy.operations.health import Item, Look, Seen, bad, ok, warning, writable
 from understudy.operations.install import installed
 from understudy.operations.lock import holder
@@ -162,6 +162,9 @@ def program(look: Look) -> list[Item]:
         return [bad("program", trouble, "understudy schedule install writes the entries anew")]
     if not entries:
         return [warning("program", "no entry starts anything", "understudy schedule install")]
+    if lost := lacking(look.settings, os.environ):
+        text = f"only in this environment, so missing at night: {', '.join(lost)}"
+        return [warning("program", text, "Put them into the file of: understudy schedule install --env-file FILE")]
     return [ok("program", f"what {entries} entries start is there and can be run")]
 
 

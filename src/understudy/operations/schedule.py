@@ -155,6 +155,11 @@ def plan(
     return made
 
 
+def missing_at_night(settings: Settings, environ: Mapping[str, str], in_file: Collection[str]) -> tuple[str, ...]:
+    """Return the secrets of this environment that neither the settings' file nor the names `in_file` give to a run."""
+    return _environment(settings, environ, in_file)[1]
+
+
 def _environment(
     settings: Settings, environ: Mapping[str, str], in_file: Collection[str]
 ) -> tuple[dict[str, str], tuple[str, ...]]:
