@@ -13,6 +13,8 @@ import pytest
 
 from order import ordered
 from postgres import database, postgres_16, postgres_18  # noqa: F401 - fixtures, for every folder
+from rsyncd import rsyncd  # noqa: F401
+from s3 import s3, s3_env  # noqa: F401
 from typist import Typist, typist
 
 

@@ -65,3 +65,10 @@ def rsync_daemon(folder: Path) -> Iterator[Daemon]:
         process.terminate()
         process.wait(10)
         block.release()
+
+
+@pytest.fixture(scope="session")
+def rsyncd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    """An rsync daemon, for the whole session; a test that asks for it is marked `needs_rsync`."""
+    with rsync_daemon(tmp_path_factory.mktemp("rsyncd")) as daemon:
+        yield daemon

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
+import pytest
 from botocore.config import Config
 
 from support import eventually
@@ -95,3 +96,18 @@ def _prepare(endpoint: str, folder: Path) -> Path:
         "[unknown]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = wrong\n"
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A credential-checking S3 server, for the whole session."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_env(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """The same, with the environment set in which it is found."""
+    for name, value in s3.env.items():
+        monkeypatch.setenv(name, value)
+    return s3
