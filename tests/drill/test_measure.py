@@ -224,6 +224,15 @@ def test_a_shard_that_was_rarely_asked_is_judged_by_its_last_operation() -> None
     assert not of([*every(10, 0, 20_000), *rare[:2]], FAULT).recovered
 
 
+def test_a_shard_that_was_not_asked_since_its_new_primary_says_nothing_about_the_client() -> None:
+    promoted = Event(12_000 * MS, "promoted", "node-4", 1, "")
+    fresh = every(500, 0, 20_000, part=Part.FRESH)
+    before, after = (at(due_ms, FAILED, part=Part.FRESH, shard=1) for due_ms in (11_000, 13_000))
+    assert of([*fresh, before], FAULT, promoted).recovered
+    assert not of([*fresh, after], FAULT, promoted).recovered
+    assert not of([*fresh, before], FAULT).recovered, "without a new primary it is all that is known"
+
+
 def test_an_idle_connection_that_never_works_again_while_a_fresh_one_does_is_stuck() -> None:
     busy, fresh = every(10, 0, 20_000), every(500, 0, 20_000, part=Part.FRESH)
     idle = [at(100, part=Part.IDLE), *every(100, 15_000, 20_000, FAILED, part=Part.IDLE)]

@@ -62,11 +62,13 @@ def watch(key: str) -> Iterator[Trace]:
         trace.outcome, trace.error = Outcome.FAILED, type(error).__name__
 
 
-def generating(memory: Memory, rate: float, part: Part = Part.BUSY, seed: int = 1) -> Generator:
+def generating(
+    memory: Memory, rate: float, part: Part = Part.BUSY, seed: int = 1, shard_of: bytes = ONE_SHARD
+) -> Generator:
     def connect() -> tuple[Memory, Watch]:
         return memory, watch
 
-    generator = Generator(Load("one", part, rate, "t", ONE_SHARD), connect, seed)
+    generator = Generator(Load("one", part, rate, "t", shard_of), connect, seed)
     generator.open()
     return generator
 
@@ -90,6 +92,13 @@ def test_operations_are_due_at_fixed_times_and_each_value_is_written_once() -> N
     assert len(set(written)) == len(written)
     assert {one.kind for one in done} == set(Kind)
     assert {one.outcome for one in done if one.kind is Kind.APPEND} == {Outcome.FAILED}
+
+
+def test_fresh_connections_take_the_shards_in_turn() -> None:
+    shard_of = bytes(slot % 3 for slot in range(SLOTS))
+    done = begun(generating(Memory(), 500, Part.FRESH, shard_of=shard_of), 200)
+    assert [one.shard for one in sorted(done, key=lambda one: one.due_us)] == [turn % 3 for turn in range(len(done))]
+    assert {one.kind for one in done} == set(Kind)
 
 
 def test_calls_that_are_stuck_delay_no_other() -> None:

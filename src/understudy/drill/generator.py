@@ -7,11 +7,12 @@ waiting than calls can get stuck, up to `MAX_WORKERS`.
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -74,6 +75,7 @@ class Generator:
         self.said: dict[str, str] = {}
         self._connect = connect
         self._shared: tuple[Client, Watch] | None = None
+        self._shards = sorted(set(load.shard_of))
         self._random = random.Random(f"{seed}:{load.client}:{load.part}")  # noqa: S311 - which key is read, no secret
         self._acknowledged: deque[str] = deque(maxlen=_RECENT)
         self._period_ns = 1e9 / load.rate
@@ -203,9 +205,24 @@ class Generator:
     def _choose(self, number: int) -> tuple[Kind, str, str | None]:
         """Return what to do next, with a value that is written nowhere else."""
         load, dice = self.load, self._random.random()
-        if dice >= load.sets + load.appends and self._acknowledged:
-            return Kind.GET, self._random.choice(self._acknowledged), None
+        if dice >= load.sets + load.appends and (known := self._in_turn(number, self._acknowledged)):
+            return Kind.GET, self._random.choice(known), None
         value = f"{load.tag}-{load.part}-{number}"
         if dice < load.appends:
-            return Kind.APPEND, f"drill:{load.tag}:{load.part}:list:{number % _LISTS}", value
-        return Kind.SET, f"drill:{load.tag}:{load.part}:{number % load.keys if load.keys else number}", value
+            kind, key = Kind.APPEND, f"drill:{load.tag}:{load.part}:list:{number % _LISTS}"
+        else:
+            kind, key = Kind.SET, f"drill:{load.tag}:{load.part}:{number % load.keys if load.keys else number}"
+        names = itertools.chain([key], (f"{key}.{other}" for other in itertools.count()))
+        return kind, next(name for name in names if self._in_turn(number, [name])), value
+
+    def _in_turn(self, number: int, keys: Sequence[str]) -> Sequence[str]:
+        """Return those keys that operation `number` may go to.
+
+        Fresh connections are few, and what was asked last of a shard tells whether they work: they take the shards in
+        turn, where chance would leave one out for seconds.
+        """
+        if self.load.part is not Part.FRESH:
+            return keys
+        shard_of = self.load.shard_of
+        shard = self._shards[number % len(self._shards)]
+        return [key for key in keys if shard_of[key_slot(key.encode())] == shard]

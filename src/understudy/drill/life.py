@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
 from understudy.drill.findings import Life, Outage
 from understudy.drill.history import History
 from understudy.drill.operation import Operation, Outcome
-from understudy.drill.outage import HICCUP_US, by_shard, origin_us, since_s
+from understudy.drill.outage import HICCUP_US, by_shard, origin_us, since_s, usable
 
 FINAL_US = 1_000_000
 """The last second: what succeeds in it has recovered."""
@@ -19,13 +19,24 @@ def life(history: History, operations: Iterable[Operation], found: Iterable[Outa
     fault_us = origin_us(history)
     since = [one for one in operations if one.due_us >= fault_us]
     shards = by_shard(since)
-    recovered = bool(since) and all(works_at_the_end(one, history.ended_us) for one in shards.values())
+    telling = _asked_since_usable(history, shards)
+    recovered = bool(since) and all(works_at_the_end(one, history.ended_us) for one in telling)
     return Life(
         tried=len(since),
         succeeded=sum(one.outcome is Outcome.OK for one in since),
         back_s=since_s(fault_us, _back(history, shards.values(), found)) if recovered else None,
         recovered=recovered,
     )
+
+
+def _asked_since_usable(history: History, shards: Mapping[int, Sequence[Operation]]) -> list[Sequence[Operation]]:
+    """Return the shards that were asked after clients could know of a new primary, or all where none was.
+
+    What failed before that, and was never tried again, says nothing about the client.
+    """
+    usable_us = {shard: usable(history.events, shard, origin_us(history)) or 0 for shard in shards}
+    asked = [one for shard, one in shards.items() if one[-1].ended_us >= usable_us[shard]]
+    return asked or list(shards.values())
 
 
 def _back(history: History, shards: Iterable[Sequence[Operation]], found: Iterable[Outage]) -> int | None:
