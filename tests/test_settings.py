@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,23 @@ def test_a_mistake_in_the_file_is_named(alone: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(UsageError, match=says) as refusal:
         settings.load()
     assert refusal.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "asks"),
+    [
+        ("[backup]\nchunk_kyes = 1", r"did you mean 'chunk_keys' in \[backup\]\?"),
+        ("[redsi]\nnodes = []", r"did you mean 'nodes' in \[redis\]\?"),
+        ("[profile.local.postgres]\nuri = ''", r"did you mean 'url' in \[postgres\]\?"),
+        ("[waitingroom]\ncolour = 'red'", r"in \[waitingroom\]$"),
+        ("[weather]\nurl = ''", r"in \[weather\]$"),
+    ],
+)
+def test_a_misspelt_setting_is_asked_after(alone: Path, text: str, asks: str) -> None:
+    (alone / "understudy.toml").write_text(text)
+    with pytest.raises(UsageError) as refusal:
+        settings.load()
+    assert re.search(asks, refusal.value.why)
 
 
 def test_a_config_file_that_was_named_must_exist(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
 from pathlib import Path
@@ -184,11 +185,25 @@ class _Toml(PydanticBaseSettingsSource):
                 for key, value in values.items():
                     name = f"{section}_{key}"
                     if name not in Settings.model_fields:
-                        raise UsageError(f"reading {path}", f"there is no setting {key!r} in [{section}]")
+                        raise UsageError(
+                            f"reading {path}", f"there is no setting {key!r} in [{section}]{_meant(section, key)}",
+                            "docs/settings.md names every setting.",
+                        )  # fmt: skip
                     flat[_alias(name)] = value
         if any(os.environ.get(name) for name in _WHERE_NAMES):
             flat = {name: value for name, value in flat.items() if name not in _WHERE_NAMES}
         return flat
+
+
+def _meant(section: str, key: str) -> str:
+    """Return a question after the setting that is spelt most like this one, or nothing where none is."""
+    known: dict[str, list[str]] = {}
+    for name in Settings.model_fields:
+        start, _, rest = name.partition("_")
+        known.setdefault(start, []).append(rest)
+    sections = difflib.get_close_matches(section.lower(), known, n=1)
+    keys = difflib.get_close_matches(key.lower().replace("-", "_"), known[sections[0]], n=1) if sections else []
+    return f"; did you mean {keys[0]!r} in [{sections[0]}]?" if keys else ""
 
 
 def _alias(name: str) -> str:

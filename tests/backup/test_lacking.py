@@ -33,6 +33,11 @@ def test_a_store_that_is_missing_in_a_set_is_named_with_the_newest_set_that_has_
     (whole, _) = json.loads(typed("list", "--json", env=env).stdout)
     away = {**env, "QDRANT_URL": f"http://{NOWHERE}", "BACKUP_OPTIONAL": "qdrant"}
     assert typed("backup", env=away).returncode == 0
+    header, *rows = typed("list", "--long", env=env).stdout.splitlines()
+    assert header.split() == ["TAKEN", "BYTES", "TIER", "HOLDS", "SET"]
+    assert [row.split("by hand")[1].rsplit(None, 1)[0].strip() for row in rows] == [
+        "redis, no qdrant", "redis, qdrant", "redis"
+    ]  # fmt: skip
     for words in (("restore", "--dry-run", "latest"), ("restore", "latest"), ("check", "latest")):
         done = typed(*words, env=env)
         assert done.returncode == 0, done.stderr

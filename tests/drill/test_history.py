@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from histories import FAILED, INDETERMINATE, OK, correct_histories, history, operation
 from understudy.drill.history import Event, History, read, write
 from understudy.drill.operation import Kind, Part
-from understudy.errors import IntegrityError, NotFoundError, UnreachableError
+from understudy.errors import IntegrityError, NotFoundError, UnreachableError, UsageError
 
 EVENTS = (Event(4, "fault", "node-1", 0, "kill -9"), Event(9, "promoted", "node-4", None, "ünd ✓"))
 any_place = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -52,6 +52,17 @@ def test_nothing_at_the_end_is_not_the_same_as_nobody_looked(tmp_path: Path) -> 
     for final in ({}, None):
         write(tmp_path / "history", history([], final))
         assert read(tmp_path / "history").final == final
+
+
+def test_a_directory_is_read_where_it_holds_one(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="without"):
+        read(tmp_path)
+    write(tmp_path / "cluster.history.gz", sample())
+    assert same(sample(), read(tmp_path))
+    write(tmp_path / "grey.history.gz", sample())
+    with pytest.raises(UsageError) as refusal:
+        read(tmp_path)
+    assert refusal.value.hint == " ".join(f"--check {tmp_path / name}.history.gz" for name in ("cluster", "grey"))
 
 
 def read_or_refused(path: Path, content: bytes) -> History | None:

@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from understudy.cli.options import OutDir, S3Uri, local_repository, remote_repository, settings_from
-from understudy.cli.output import Json, print_json
+from understudy.cli.output import Json, print_json, print_table
 from understudy.errors import IntegrityError, NotFoundError
 
 if TYPE_CHECKING:
     from understudy.backup.repository import Repository, StoredSet
+
+_WHEN = "%Y-%m-%dT%H:%M:%SZ"
 
 
 def command(
     out_dir: OutDir = None,
     s3_uri: S3Uri = None,
     local: Annotated[bool, typer.Option("--local", help="List BACKUP_DIR even where S3_URI is set.")] = False,
+    long: Annotated[bool, typer.Option("--long", "-l", help="Say also what each set holds, and its tier.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the sets, newest first, as timestamp, size in bytes and key, with tabs between.
@@ -28,6 +31,7 @@ def command(
     \b
     Examples:
       understudy list
+      understudy list --long
       understudy list --s3-uri s3://my-bucket/redis-backups
     """
     settings = settings_from(out_dir, s3_uri)
@@ -40,8 +44,19 @@ def command(
     if not sets:
         where = settings.backup_s3_uri if remote else settings.backup_dir
         print(f"No sets in {where}. Take one: understudy backup", file=sys.stderr)
+    if long and sets:
+        print_table(("TAKEN", "BYTES", "TIER", "HOLDS", "SET"), [_as_row(repository, one) for one in sets], ("BYTES",))
+        return
     for one in sets:
-        print(f"{one.id.created:%Y-%m-%dT%H:%M:%SZ}\t{one.size}\t{one.key}")
+        print(f"{one.id.created:{_WHEN}}\t{one.size}\t{one.key}")
+
+
+def _as_row(repository: Repository, stored: StoredSet) -> tuple[str, ...]:
+    told = _as_data(repository, stored)
+    lacking = [f"no {name}" for name in told["missing"] or ()]
+    holds = ", ".join([*(told["components"] or ()), *lacking, *(["encrypted"] if told["encrypted"] else [])])
+    tier = "?" if told["components"] is None else told["tier"] or "by hand"
+    return f"{stored.id.created:{_WHEN}}", f"{stored.size:,}", tier, holds or "?", stored.key
 
 
 def _as_data(repository: Repository, stored: StoredSet) -> dict[str, Any]:

@@ -14,6 +14,7 @@ Without any "final" line, and with `"final": false` in a last "drill" line, nobo
 from __future__ import annotations
 
 import gzip
+import shlex
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from typing import Any
 import orjson
 
 from understudy.drill.operation import Kind, Operation, Outcome, Part
-from understudy.errors import IntegrityError, NotFoundError, UnreachableError
+from understudy.errors import IntegrityError, NotFoundError, UnreachableError, UsageError
 
 VERSION = 1
 _END = ["end"]
@@ -114,12 +115,15 @@ def write(path: Path, history: History) -> None:
 
 
 def read(path: Path) -> History:
-    """Read a history.
+    """Read a history: a file, or a directory that holds one.
 
     Raises:
-        NotFoundError: there is no such file.
+        NotFoundError: there is no such file, or no history in the directory.
+        UsageError: the directory holds several.
         IntegrityError: it is no history, is damaged, or is of a newer version.
     """
+    if path.is_dir():
+        path = _only(path)
     history = History({})
     final: Final = {}
     ended = False
@@ -145,6 +149,16 @@ def read(path: Path) -> History:
     if header["final"]:
         history.final = final
     return history
+
+
+def _only(folder: Path) -> Path:
+    found = sorted(folder.glob("*.history.gz"))
+    if not found:
+        raise NotFoundError(f"reading the history {folder}", "it is a directory without a *.history.gz")
+    if len(found) > 1:
+        each = " ".join(f"--check {shlex.quote(str(one))}" for one in found)
+        raise UsageError(f"reading the history {folder}", f"it is a directory with {len(found)} of them", each)
+    return found[0]
 
 
 def read_operations(part: Path) -> list[Operation]:
