@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from understudy.errors import RefusedError, UsageError
-from understudy.waitingroom.tokens import ISSUER, Signer, key_from, passing_key
+from understudy.waitingroom.tokens import ISSUER, Signer, is_private, key_from, passing_key
 from understudy.waitingroom.values import Entered
 from waitingroom.conftest import Served
 
@@ -75,6 +76,22 @@ def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
     path.chmod(0o640)
     with pytest.raises(RefusedError, match="others"):
         key_from(path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "us", "private"),
+    [
+        (0o600, 10001, 10001, True),
+        (0o640, 10001, 10001, False),
+        (0o440, 0, 10001, True),  # a secret that Kubernetes mounts for a pod with an fsGroup
+        (0o440, 0, 0, False),
+        (0o460, 0, 10001, False),
+        (0o444, 0, 10001, False),
+    ],
+)
+def test_a_key_of_root_may_be_lent_to_our_group(mode: int, owner: int, us: int, private: bool) -> None:
+    about = os.stat_result((stat.S_IFREG | mode, 0, 0, 1, owner, 10001, 0, 0, 0, 0))
+    assert is_private(about, us) is private
 
 
 @pytest.mark.parametrize("kind", ["text", "another kind", "encrypted"])

@@ -117,7 +117,7 @@ def key_from(path: Path) -> Ed25519PrivateKey:
     try:
         if not path.exists():
             _make(path)
-        if path.stat().st_mode & _OTHERS:
+        if not is_private(path.stat(), os.geteuid()):
             raise RefusedError(doing, "others than its owner may read or write it", f"chmod 600 {path}")
         key = load_pem_private_key(path.read_bytes(), None)
     except OSError as error:
@@ -127,6 +127,15 @@ def key_from(path: Path) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageError(doing, "it is a key of another kind than Ed25519", _HOW)
     return key
+
+
+def is_private(about: os.stat_result, us: int) -> bool:
+    """Return whether a key is for our eyes only; one of root's may be lent to our group, as Kubernetes mounts secrets.
+
+    Source: PostgreSQL's rule for `ssl_key_file`.
+    """
+    lent = stat.S_IRGRP if about.st_uid == 0 != us else 0
+    return not about.st_mode & _OTHERS & ~lent
 
 
 _HOW = "Make one: openssl genpkey -algorithm ed25519; or name a file that does not exist, and it is made."
