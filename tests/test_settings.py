@@ -123,3 +123,20 @@ def test_a_config_file_that_was_named_must_exist(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("UNDERSTUDY_CONFIG", "nowhere.toml")
     with pytest.raises(UsageError, match=r"nowhere.toml"):
         settings.load()
+
+
+def test_a_secret_may_come_as_a_file_below_the_environment(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (alone / "understudy.toml").write_text('[redis]\nnodes = ["10.0.0.1:1"]\npassword = "of the file"\n')
+    (alone / "secret").write_text("pl4nted p4ss\r\n")
+    monkeypatch.setenv("REDIS_PASSWORD_FILE", str(alone / "secret"))
+    found = settings.load()
+    assert found.redis_password and found.redis_password.get_secret_value() == "pl4nted p4ss"
+    monkeypatch.setenv("REDIS_PASSWORD", "closer by")
+    assert (found := settings.load()).redis_password and found.redis_password.get_secret_value() == "closer by"
+    (alone / "url").write_text("redis://10.0.0.9:9")
+    monkeypatch.setenv("REDIS_URL_FILE", str(alone / "url"))
+    target = target_from(settings.load())
+    assert target and str(target.seeds[0]) == "10.0.0.9:9"
+    monkeypatch.setenv("REDIS_PASSWORD_FILE", str(alone / "gone"))
+    with pytest.raises(UsageError, match="gone"):
+        settings.load()

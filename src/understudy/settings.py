@@ -144,8 +144,36 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's shape
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put the file below the environment."""
-        return init_settings, env_settings, _Toml(settings_cls)
+        """Put files of secrets below the environment, and the settings' file below both."""
+        return init_settings, env_settings, _SecretFiles(settings_cls), _Toml(settings_cls)
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """`POSTGRES_PASSWORD_FILE=/run/secrets/…`: a secret that containers get as a file, under its name and `_FILE`."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - unused by `__call__`
+        """Not used: all are read at once."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, variable in secret_file_names().items():
+            if path := os.environ.get(variable):
+                try:
+                    found.setdefault(_alias(name), Path(path).read_text().rstrip("\r\n"))
+                except (OSError, UnicodeDecodeError) as error:
+                    why = error.strerror if isinstance(error, OSError) else "it is no text"
+                    raise UsageError(f"reading {path}", why or str(error), f"Check {variable}.") from None
+        return found
+
+
+def secret_file_names() -> dict[str, str]:
+    """Return the settings that are one secret, and the environment variable that names a file with it."""
+    return {
+        name: f"{_alias(name)}_FILE"
+        for name, about in Settings.model_fields.items()
+        if about.annotation in (SecretStr, SecretStr | None)
+    }
 
 
 class _Toml(PydanticBaseSettingsSource):
@@ -190,7 +218,7 @@ class _Toml(PydanticBaseSettingsSource):
                             "docs/settings.md names every setting.",
                         )  # fmt: skip
                     flat[_alias(name)] = value
-        if any(os.environ.get(name) for name in _WHERE_NAMES):
+        if any(os.environ.get(name) or os.environ.get(f"{name}_FILE") for name in _WHERE_NAMES):
             flat = {name: value for name, value in flat.items() if name not in _WHERE_NAMES}
         return flat
 

@@ -30,10 +30,11 @@ class Action(StrEnum):
     REMOVE = "remove"
     STATUS = "status"
     RUN = "run"
+    SERVE = "serve"
 
 
 def command(
-    action: Annotated[Action, typer.Argument(metavar="install|remove|status|run", help="What to do.")],
+    action: Annotated[Action, typer.Argument(metavar="install|remove|status|run|serve", help="What to do.")],
     tier: Annotated[str | None, typer.Argument(metavar="[TIER]", help="Of run: daily, weekly or monthly.")] = None,
     systemd: Annotated[bool, typer.Option("--systemd", help="systemd timers instead of cron.")] = False,
     cron: Annotated[bool, typer.Option("--cron", help="The crontab (where there is one: the default).")] = False,
@@ -53,6 +54,7 @@ def command(
       understudy schedule status
       understudy schedule run daily
       understudy schedule remove
+      understudy schedule serve     (in a container: stays, and begins each run when it is due)
     """
     from understudy.operations import env_file as env_files
 
@@ -66,6 +68,8 @@ def command(
         _run(str(tier), settings, duration_s(wait) if wait else 0, as_json)
     elif action is Action.STATUS:
         _status(settings, as_json)
+    elif action is Action.SERVE:
+        _serve(settings, out_dir)
     else:
         from understudy.operations.schedules import chosen
 
@@ -159,18 +163,42 @@ def _status(settings: Settings, as_json: bool) -> None:
         print(f"Warning: {line}", file=sys.stderr)
 
 
-def _run(tier: str, settings: Settings, wait_s: float, as_json: bool) -> None:
+def _log(text: str) -> None:
     from datetime import datetime
 
+    print(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {text}", file=sys.stderr, flush=True)
+
+
+def _serve(settings: Settings, out_dir: Path | None) -> None:
+    from datetime import UTC, datetime
+
+    from understudy.cli import stack
+    from understudy.operations import serve, served
+    from understudy.operations.install import noted
+    from understudy.operations.schedule import wanted_times
+
+    when = wanted_times(settings)
+    stack.components_of(settings, guess=False)  # what a run would refuse is refused now
+    now = datetime.now(UTC)
+    zone = serve.zone(os.environ, now)
+    with served.serving(settings, when, now):
+        done = noted(settings, when)
+        listed = ", ".join(f"{tier} {time.text!r}" for tier, time in when.items())
+        whose = f"{settings.backup_dir.resolve()}, profile {settings.profile}, time zone {zone}"
+        _log(f"Serving the schedule of {whose}: {listed}.")
+        serve.serve(
+            serve.Agenda(when, now), serve.owed(when, done, settings.profile, now),
+            serve.run_of(["--out-dir", str(out_dir)] if out_dir else []), _log, lambda: datetime.now(UTC),
+        )  # fmt: skip
+
+
+def _run(tier: str, settings: Settings, wait_s: float, as_json: bool) -> None:
     from understudy import progress
     from understudy.backup.take import DEFAULT_NAME
     from understudy.cli import stack
     from understudy.operations.figures import write_figures
     from understudy.operations.run import Parts, run
     from understudy.operations.tier import scheduled
-
-    def log(text: str) -> None:
-        print(f"{datetime.now().astimezone().isoformat(timespec='seconds')} {text}", file=sys.stderr, flush=True)
 
     chosen = scheduled(tier)
     name = settings.backup_name or ("stack-backup" if stack.names_of(settings) != ("redis",) else DEFAULT_NAME)
@@ -180,16 +208,16 @@ def _run(tier: str, settings: Settings, wait_s: float, as_json: bool) -> None:
         stack.optional_of(settings),
         figures=lambda: write_figures(settings),
     )
-    log(f"The {chosen} run begins (process {os.getpid()}).")
+    _log(f"The {chosen} run begins (process {os.getpid()}).")
     try:
         ran = run(chosen, settings, parts, progress.for_terminal(quiet=as_json), wait_s)
     except RefusedError:
-        log(f"The {chosen} run was refused.")
+        _log(f"The {chosen} run was refused.")
         raise
     except BaseException:
-        log(f"The {chosen} run failed.")
+        _log(f"The {chosen} run failed.")
         raise
-    log(f"The {chosen} run went well.")
+    _log(f"The {chosen} run went well.")
     if as_json:
         print_json(ran.as_data())
         return

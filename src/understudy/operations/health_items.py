@@ -10,6 +10,7 @@ from pathlib import Path
 
 from understudy.errors import NO_ROOM
 from understudy.operations import past as history
+from understudy.operations import served
 from understudy.operations.audit import Audit
 from understudy.operations.entries import lacking, trouble_of_entries
 from understudy.operations.health import Item, Look, Seen, bad, ok, warning, writable
@@ -145,6 +146,10 @@ def schedule(look: Look) -> list[Item]:
     wanted = {str(tier): time.text for tier, time in times(look.settings).items()}
     there = {name: entries for name, entries in found.items() if entries}
     install = "understudy schedule install"
+    if not there and (server := served.found(look.settings)) and server.trouble:
+        return [
+            bad("schedule", server.trouble, "See its log; then: understudy schedule serve (or restart its container)")
+        ]
     if not there:
         why = f" ({'; '.join(problems)})" if problems else ""
         return [bad("schedule", f"none is installed for this directory and profile{why}", install)]
@@ -160,6 +165,8 @@ def program(look: Look) -> list[Item]:
     entries, trouble = trouble_of_entries(look.settings)
     if trouble:
         return [bad("program", trouble, "understudy schedule install writes the entries anew")]
+    if (server := served.found(look.settings)) and server.alive:
+        return [ok("program", f"{server} begins them")]
     if not entries:
         return [warning("program", "no entry starts anything", "understudy schedule install")]
     if lost := lacking(look.settings, os.environ):

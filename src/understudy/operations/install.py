@@ -1,17 +1,20 @@
-"""Put the schedule of these settings into cron or systemd, take it away, and ask how it stands."""
+"""Put the schedule of these settings into cron or systemd, take it away, and ask how it stands; `serve` is noted."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from understudy.errors import NotAuthorisedError, NotFoundError, RefusedError, UnderstudyError, UnreachableError
-from understudy.operations import past
+from understudy.operations import past, served
 from understudy.operations.audit import Audit
-from understudy.operations.deeds import deeds
+from understudy.operations.crontime import CronTime
+from understudy.operations.deeds import Deed, deeds
 from understudy.operations.lock import holder
 from understudy.operations.schedule import Change, Plan, Scheduler, key_of
 from understudy.operations.schedules import every
 from understudy.operations.standing import Standing, standings
+from understudy.operations.tier import Tier
 from understudy.settings import Settings
 
 
@@ -28,6 +31,12 @@ def install(settings: Settings, scheduler: Scheduler, plan: Plan, *, dry_run: bo
                 f"installing the schedule by {scheduler.name}", f"{other.name} runs it already",
                 f"Remove that first: understudy schedule remove --{other.name}",
             )  # fmt: skip
+    if (server := served.found(settings)) and server.alive:
+        raise RefusedError(
+            f"installing the schedule by {scheduler.name}",
+            f"{server} runs it already",
+            f"End that first: kill {server.pid}",
+        )
     if not dry_run:
         try:
             plan.log_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -40,15 +49,43 @@ def install(settings: Settings, scheduler: Scheduler, plan: Plan, *, dry_run: bo
     audit = Audit(settings.backup_dir, profile=settings.profile)
     if not dry_run and (change.changed or past.since(deeds(audit.entries()), settings.profile) is None):
         with audit.recorded("schedule") as record:
-            times = "; ".join(f"{tier} {time.text}" for tier, time in plan.times.items())
-            record.detail = f"{past.INSTALLED} by {scheduler.name}: {times}"
+            record.detail = _detail(scheduler.name, plan.times)
     return change
+
+
+def noted(settings: Settings, times: Mapping[Tier, CronTime]) -> list[Deed]:
+    """Note in the audit log since when `schedule serve` stands for these times; return what was done before.
+
+    A server that is started again goes on with what stood, so that what was due meanwhile is known as missed.
+
+    Raises:
+        RefusedError: cron or systemd runs the same sets already.
+    """
+    for other in every():
+        if _installed(other, key_of(settings)):
+            raise RefusedError(
+                "serving the schedule", f"{other.name} runs it already",
+                f"Remove that first: understudy schedule remove --{other.name}",
+            )  # fmt: skip
+    audit = Audit(settings.backup_dir, profile=settings.profile)
+    done, detail = deeds(audit.entries()), _detail(served.NAME, times)
+    if past.installed_as(done, settings.profile) != detail:
+        with audit.recorded("schedule") as record:
+            record.detail = detail
+        done = deeds(audit.entries())
+    return done
+
+
+def _detail(name: str, times: Mapping[Tier, CronTime]) -> str:
+    return f"{past.INSTALLED} by {name}: " + "; ".join(f"{tier} {time.text}" for tier, time in times.items())
 
 
 def remove(settings: Settings, scheduler: Scheduler | None, *, dry_run: bool = False) -> dict[str, Change]:
     """Remove the schedule of these settings from one scheduler, or from all; return what was there, by their names."""
     key = key_of(settings)
     found = {}
+    if scheduler is None and (left := served.forget(settings, dry_run=dry_run)):
+        found[served.NAME] = Change(True, left)
     for one in [scheduler] if scheduler else every():
         try:
             change = one.remove(key, dry_run=dry_run)
@@ -73,6 +110,11 @@ def installed(settings: Settings) -> tuple[dict[str, dict[str, str]], list[str]]
         except UnderstudyError as error:
             if one.name != "cron" or error.exit_code != 11:  # a machine without cron has nothing installed there
                 problems.append(f"{error}. {error.hint}")
+    if server := served.found(settings):
+        if server.alive:
+            found[served.NAME] = dict(server.times)
+        elif not any(found.values()) and server.trouble:
+            problems.append(server.trouble)
     return found, problems
 
 

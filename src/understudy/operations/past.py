@@ -67,14 +67,23 @@ def newest_failed(past: Sequence[Deed], profile: str) -> bool:
 
 def since(past: Sequence[Deed], profile: str) -> datetime | None:
     """Return since when a profile's schedule stands as it does; None where it was removed, or never installed."""
+    stands = _installation(past, profile)
+    return stands.began_at if stands else None
+
+
+def installed_as(past: Sequence[Deed], profile: str) -> str | None:
+    """Return what the log says of a profile's schedule, by whom and with which times; None where none stands."""
+    stands = _installation(past, profile)
+    return stands.detail if stands else None
+
+
+def _installation(past: Sequence[Deed], profile: str) -> Deed | None:
     changes = [
         deed
         for deed in past
         if deed.action == "schedule" and deed.outcome == "ok" and deed.detail and _is_of(profile, deed)
     ]
-    if not changes or not (changes[-1].detail or "").startswith(INSTALLED):
-        return None
-    return changes[-1].began_at
+    return changes[-1] if changes and (changes[-1].detail or "").startswith(INSTALLED) else None
 
 
 def missing_runs(

@@ -131,9 +131,7 @@ def plan(
         UsageError: there is nothing to install, or a path or value has a line end in it.
         RefusedError: where a store is stands only in this environment, and is secret: a run would look elsewhere.
     """
-    when = times(settings)
-    if not when:
-        raise UsageError("installing the schedule", f"every tier is {OFF!r}", "Set SCHEDULE_DAILY='0 2 * * *'.")
+    when = wanted_times(settings)
     given, secret = _environment(settings, environ, in_file)
     if lost := sorted(_STORES.intersection(secret)):
         raise RefusedError(
@@ -153,6 +151,14 @@ def plan(
                 "Put such values into a file for --env-file.",
             )  # fmt: skip
     return made
+
+
+def wanted_times(settings: Settings) -> dict[Tier, CronTime]:
+    """Return when each tier runs. Raises `UsageError` where none ever does."""
+    when = times(settings)
+    if not when:
+        raise UsageError("installing the schedule", f"every tier is {OFF!r}", "Set SCHEDULE_DAILY='0 2 * * *'.")
+    return when
 
 
 def missing_at_night(settings: Settings, environ: Mapping[str, str], in_file: Collection[str]) -> tuple[str, ...]:
@@ -184,6 +190,9 @@ def _environment(
             else:
                 given[name] = environ[name]
     given |= {name: environ[name] for name in _PLAIN if environ.get(name) and name not in in_file}
+    for field_name, name in every_setting.secret_file_names().items():
+        if field_name.startswith(_ROOMS) and environ.get(name):
+            given[name] = str(Path(environ[name]).resolve())
     secret += [name for name in _SECRET if environ.get(name) and name not in in_file]
     if "PGPASSWORD" in secret and "POSTGRES_PASSWORD" in written | in_file_too:
         secret.remove("PGPASSWORD")
