@@ -309,9 +309,11 @@ def test_a_run_at_work_ends_as_one_that_was_interrupted(tmp_path: Path) -> None:
         socket.create_server(("127.0.0.1", 0)) as mute,
         serving(tmp_path, REDIS_NODES=f"127.0.0.1:{mute.getsockname()[1]}") as process,
     ):
-        eventually(lambda: any(one.action == "backup" for one in audit.entries()), 20)
+        mute.settimeout(30)
+        connection, _ = mute.accept()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 143
+        assert process.wait(30) == 143
+        connection.close()
     last = deeds(audit.entries())[-1]
     assert (last.action, last.tier, last.outcome) == ("backup", "daily", "failed")
     said = (tmp_path / "said").read_text()
