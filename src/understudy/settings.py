@@ -103,6 +103,7 @@ class Settings(BaseSettings):
     schedule_daily: str = Field("0 2 * * *", validation_alias="SCHEDULE_DAILY")
     schedule_weekly: str = Field("0 3 * * 0", validation_alias="SCHEDULE_WEEKLY")
     schedule_monthly: str = Field("0 4 1 * *", validation_alias="SCHEDULE_MONTHLY")
+    schedule_by: str | None = Field(None, validation_alias="SCHEDULE_BY")
 
     rehearse_qdrant_url: str | None = Field(None, validation_alias="REHEARSE_QDRANT_URL")
     rehearse_qdrant_api_key: SecretStr | None = Field(None, validation_alias="REHEARSE_QDRANT_API_KEY")

@@ -354,6 +354,18 @@ def test_what_is_installed_today_owes_nothing_of_yesterday(place: Place) -> None
     assert items["sets"].state == "bad"
 
 
+def test_where_something_else_begins_the_runs_no_entry_is_missed(place: Place) -> None:
+    nothing_installed(place)
+    (place.sets / "audit.jsonl").unlink()  # where no `schedule install` stands
+    (place.sets / "audit.head").unlink()
+    assert place.items()["schedule"].state == "bad"
+    place.settings = place.settings.model_copy(update={"schedule_by": "Kubernetes"})
+    items = place.items()
+    assert items["schedule"].state == items["program"].state == "ok" and "Kubernetes" in items["schedule"].text
+    daily_is_gone(place)
+    assert place.items()["daily"].next == "understudy schedule run daily"
+
+
 def test_warnings_are_not_bad(place: Place) -> None:
     place.settings = place.settings.model_copy(update={"backup_offsite": (), "backup_notify_email": None})
     place.sets.chmod(0o755)

@@ -77,7 +77,10 @@ def tiers(look: Look) -> list[Item]:
         elif due and newest and newest.stored.id.created >= due[0] - EARLY:
             items.append(ok(name, text))
         elif since is None and newest is None:
-            items.append(warning(name, f"{text}, and no schedule", "understudy schedule install"))
+            if look.settings.schedule_by:
+                items.append(warning(name, f"{text} yet", f"understudy schedule run {tier}"))
+            else:
+                items.append(warning(name, f"{text}, and no schedule", "understudy schedule install"))
         elif since is not None and (not due or due[0] < since):
             items.append(
                 ok(name, f"{text} yet; the first is due {minute(time.next(look.now))}" if not newest else text)
@@ -146,6 +149,8 @@ def schedule(look: Look) -> list[Item]:
     wanted = {str(tier): time.text for tier, time in times(look.settings).items()}
     there = {name: entries for name, entries in found.items() if entries}
     install = "understudy schedule install"
+    if not there and look.settings.schedule_by:
+        return [ok("schedule", _begun_elsewhere(look))]
     if not there and (server := served.found(look.settings)) and server.trouble:
         return [
             bad("schedule", server.trouble, "See its log; then: understudy schedule serve (or restart its container)")
@@ -167,6 +172,8 @@ def program(look: Look) -> list[Item]:
         return [bad("program", trouble, "understudy schedule install writes the entries anew")]
     if (server := served.found(look.settings)) and server.alive:
         return [ok("program", f"{server} begins them")]
+    if not entries and look.settings.schedule_by:
+        return [ok("program", _begun_elsewhere(look))]
     if not entries:
         return [warning("program", "no entry starts anything", "understudy schedule install")]
     if lost := lacking(look.settings, os.environ):
@@ -280,6 +287,10 @@ QUESTIONS: Sequence[Callable[[Look], Sequence[Item]]] = (
     repository, sets, tiers, last_run, missed_runs, space, schedule, program, offsite, rehearsal, audit, clock, lock,
     notification,
 )  # fmt: skip
+
+
+def _begun_elsewhere(look: Look) -> str:
+    return f"{look.settings.schedule_by} begins the runs, as SCHEDULE_BY says; that cannot be seen from here"
 
 
 def _after_now(look: Look, newest: Seen) -> str:
