@@ -47,7 +47,9 @@ def command(
         str | None, typer.Option(help="How late our own operations may begin before the verdict is unknown; 250ms.")
     ] = None,
     runs: Annotated[int, typer.Option(min=1, max=1000, help="Repeat it, and tell least, median and most.")] = 1,
-    name: Annotated[str | None, typer.Option(help="Use this running lab instead of one of the drill's own.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Use this running lab, of processes or containers, instead of one of its own.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="What is drawn by lot is drawn the same again.")] = 0,
     layout: Annotated[str | None, typer.Option(help="Sale: standalone, sentinel, cluster or enterprise.")] = None,
     buyers: Annotated[int | None, typer.Option(min=1, max=100_000, help="Sale: so many buyers.")] = None,
@@ -71,6 +73,7 @@ def command(
       understudy drill cluster --fault pause --hold 8s --max-downtime 5s --max-lost 0 --html report.html
       understudy drill ha --client recommended --client valkey-py/defaults --runs 5 --json findings.json
       understudy drill --check cluster.history.gz --max-lost 0
+      understudy drill ha --name ha
       understudy drill sale --layout sentinel --fault kill --fault partition --html sale.html
     """
     silent = str(json_file) == "-"

@@ -24,17 +24,18 @@ def command(
       understudy logs lab --name ha -n 100
     """
     from understudy.lab import logs, state
-    from understudy.lab.named import only_one, running
+    from understudy.lab.named import here_or_adopted, only_one, running
 
     if name is None:
-        name = only_one("reading logs", [lab.name for lab in running()] or state.names()) or "cluster"
-    files = logs.files(name, node)
-    width = 0 if node else max(len(file.stem) for file in files)
-    begun = logs.follow(files) if follow else iter(())
-    for line in logs.last(files, lines):
-        _print(line, width)
-    for line in begun:
-        _print(line, width)
+        names = [lab.name for lab in running()] or state.names() or [lab.name for lab in here_or_adopted()]
+        name = only_one("reading logs", names) or "cluster"
+    with logs.collected(name, node, lines=lines, follow=follow) as files:
+        width = 0 if node else max(len(file.stem) for file in files)
+        begun = logs.follow(files) if follow else iter(())
+        for line in logs.last(files, lines):
+            _print(line, width)
+        for line in begun:
+            _print(line, width)
 
 
 def _print(line: tuple[str, str], width: int) -> None:

@@ -13,7 +13,8 @@ from understudy.cli.output import Json, print_json, print_table
 if TYPE_CHECKING:
     from understudy.lab.status import LabStatus
 
-_HEADER = ("NODE", "STATE", "ROLE", "ADDRESS", "OF", "SLOTS", "KEYS", "MEMORY", "PID")
+_HEADER = ("NODE", "STATE", "ROLE", "ADDRESS", "OF", "SLOTS", "KEYS", "MEMORY")
+_NUMBERS = ("SLOTS", "KEYS", "MEMORY", "PID")
 
 
 def command(
@@ -21,6 +22,8 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Show the labs of this machine: nodes, roles, slots, keys, memory.
+
+    Containers that a compose file started are shown too, by their lab's name, or where no other lab is there.
 
     \b
     Examples:
@@ -45,7 +48,9 @@ def command(
 def _print(lab: LabStatus) -> None:
     from understudy.pages.figures import size
 
-    extras = [word for word, on in (("tls", lab.tls), ("persist", lab.persist)) if on]
+    boxed = lab.runs_as != "processes"
+    words = (("tls", lab.tls), ("persist", lab.persist), ("in containers", boxed))
+    extras = [word for word, on in words if on]
     print(f"{lab.name}: {', '.join([lab.layout, *extras])}, {lab.state}")
     rows = [
         (
@@ -57,13 +62,19 @@ def _print(lab: LabStatus) -> None:
             _number(node.slots),
             _number(node.keys),
             "-" if node.memory_bytes is None else size(node.memory_bytes),
-            _number(node.pid),
+            (node.container or "-") if boxed else _number(node.pid),
         )
         for node in lab.nodes
     ]
     if rows:
-        print_table(_HEADER, rows, right=("SLOTS", "KEYS", "MEMORY", "PID"))
-    if lab.state == "degraded":
+        print_table((*_HEADER, "CONTAINER" if boxed else "PID"), rows, right=_NUMBERS)
+    if lab.runs_as == "adopted" and lab.state != "running":
+        dead = " ".join(node.container or node.name for node in lab.nodes if node.state == "dead")
+        paused = " ".join(node.container or node.name for node in lab.nodes if node.state == "paused")
+        commands = [f"`docker {word} {names}`" for word, names in (("start", dead), ("unpause", paused)) if names]
+        if commands:
+            print(f"{' and '.join(commands)} brings back what is down.")
+    elif lab.state == "degraded":
         print(f"`understudy up {lab.layout}` with the same options starts again what died.")
 
 

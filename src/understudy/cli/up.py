@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +44,15 @@ def command(
     down_after: Annotated[
         int, typer.Option(metavar="MS", help="A sentinel calls a server down after this long without an answer.")
     ] = 1000,
+    runs_as: Annotated[
+        str, typer.Option("--with", metavar="WHAT", help="here: processes of this machine; docker: containers.")
+    ] = "here",
+    image: Annotated[
+        str | None, typer.Option(help="The containers' image: VALKEY_IMAGE, or valkey/valkey:9 unless given.")
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="The containers' network: host on Linux, bridge elsewhere, unless given.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Start real servers on this machine as one LAYOUT, and leave them running.
@@ -53,6 +64,8 @@ def command(
       understudy up cluster
       understudy up sentinel --name ha --port 7301
       UNDERSTUDY_PASSWORD=secret understudy up cluster --tls --persist
+      understudy up cluster --with docker
+      understudy up standalone --with docker --image redis:7.2 --name old --port 7401
     """
     from understudy.errors import UsageError
     from understudy.lab.layouts import options_for
@@ -74,12 +87,30 @@ def command(
         persist=persist,
         node_timeout_ms=node_timeout,
         down_after_ms=down_after,
+        image=_image(runs_as, image, network),
+        network=network,
     )
+    if options.image is not None and not as_json:
+        print(f"Containers of {options.image}, on the network {options.network}.", file=sys.stderr)
     outcome = up(name or layout, options)
     if as_json:
         print_json(_as_data(outcome))
     else:
         _print(outcome)
+
+
+def _image(runs_as: str, image: str | None, network: str | None) -> str | None:
+    """Return the image of a lab in containers; None for one of processes."""
+    from understudy.errors import UsageError
+    from understudy.lab import docker
+
+    if runs_as == "docker":
+        return image or os.environ.get(docker.IMAGE_VARIABLE) or docker.IMAGE
+    if runs_as != "here":
+        raise UsageError("starting a lab", f"there is no --with {runs_as}", "--with here, or --with docker.")
+    if image or network:
+        raise UsageError("starting a lab", "--image and --network are for containers", "Add --with docker.")
+    return None
 
 
 def _as_data(outcome: Outcome) -> dict[str, Any]:
@@ -95,18 +126,24 @@ def _as_data(outcome: Outcome) -> dict[str, Any]:
         "tls_ca": target.tls.ca_file if target.tls else None,
         "directory": str(lab.directory),
         "nodes": [
-            {"name": node.name, "role": node.role, "address": str(node.address), "pid": node.pid} for node in lab.nodes
+            {
+                "name": node.name,
+                "role": node.role,
+                "address": str(node.address),
+                "pid": node.pid,
+                "container": node.container,
+            }
+            for node in lab.nodes
         ],
     }
 
 
 def _print(outcome: Outcome) -> None:
-    from understudy.lab.servers.valkey import find_binary
-
     lab = outcome.lab
     target = lab.target()
-    processes = "1 process" if len(lab.nodes) == 1 else f"{len(lab.nodes)} processes"
-    print(f"The lab {lab.name} is up: {processes} on {find_binary(lab.options.server)}.")
+    boxed = sum(node.container is not None for node in lab.nodes)
+    counted = [_counted(boxed, "container", "containers"), _counted(len(lab.nodes) - boxed, "process", "processes")]
+    print(f"The lab {lab.name} is up: {' and '.join(filter(None, counted))} on {lab.binary}.")
     if outcome.healed:
         print(f"Started again: {', '.join(outcome.healed)}.")
     shown = [node for node in lab.nodes if node.kind != "envoy" or lab.layout == "enterprise"]
@@ -127,3 +164,7 @@ def _print(outcome: Outcome) -> None:
     print(f"  understudy status{name}")
     print(f"  understudy logs -f{name}")
     print(f"  understudy down{name}")
+
+
+def _counted(number: int, one: str, several: str) -> str:
+    return f"{number} {one if number == 1 else several}" if number else ""

@@ -19,6 +19,7 @@ from understudy.lab.server import LabNode
 Result = TypeVar("Result")
 
 _WHOLE_WITHIN_S = 60.0
+_UNDONE_BY = {"kill": "start", "pause": "unpause"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Plan:
     @property
     def mend(self) -> str:
         """Return how what was left in place goes away."""
+        if self.lab.adopted and self.fault.name in _UNDONE_BY:
+            names = " ".join(node.container or node.name for node in self.nodes)
+            return f"`docker {_UNDONE_BY[self.fault.name]} {names}` undoes it."
         return self.fault.mend.format(layout=self.lab.layout, lab=self.lab.name)
 
 
@@ -90,13 +94,15 @@ def on_named(name: str | None, doing: str, act: Callable[[Lab], Result]) -> Resu
         UsageError: several run and none was named.
         RefusedError: another command works on it.
     """
-    name = name or named.only_one(doing, [lab.name for lab in named.running()], "Choose with --name.")
+    name = name or named.only_one(doing, [lab.name for lab in named.here_or_adopted()], "Choose with --name.")
     if name is None:
         raise NotFoundError(doing, "no lab is running", "Start one: understudy up cluster")
     with state.locked(name):
         lab = named.find(name)
         if not any(node.alive for node in lab.nodes):
-            raise NotFoundError(doing, f"the lab {name} is not running", f"understudy up {lab.layout} --name {name}")
+            again = f"docker start {' '.join(node.container or '' for node in lab.nodes)}" if lab.adopted else ""
+            hint = again or f"understudy up {lab.layout} --name {name}"
+            raise NotFoundError(doing, f"the lab {name} is not running", hint)
         try:
             return act(lab)
         finally:

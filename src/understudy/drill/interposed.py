@@ -16,7 +16,6 @@ from understudy.lab.layout import HOST, running
 from understudy.lab.layouts.common import await_links
 from understudy.lab.live import Lab
 from understudy.lab.server import LabNode
-from understudy.lab.servers.valkey import find_binary
 from understudy.lab.talk import ask
 from understudy.valkey.target import Address
 from understudy.valkey.wire import Command
@@ -55,7 +54,12 @@ def interpose(lab: Lab, node: LabNode, undo: ExitStack) -> Interposed:
     doing = f"putting a relay in front of {node.name}"
     if node.kind != "valkey":
         raise RefusedError(doing, "only data nodes can change their port while they run", "Name a data node.")
-    binary = find_binary(lab.options.server)
+    if lab.options.bridged:
+        raise RefusedError(
+            doing, "Docker publishes its port, and nobody can take its place",
+            "Use a lab of processes, or of containers on the host's network (Linux).",
+        )  # fmt: skip
+    binary = lab.binary
     if not binary.knows_7:
         raise RefusedError(doing, f"{binary} cannot change its port while it runs", "It takes Valkey, or Redis 7.0.")
     password = lab.options.password
@@ -78,6 +82,8 @@ def _put_back(node: LabNode, behind: Address, password: str | None) -> None:
         ask(behind, password, "CONFIG", "SET", "port", node.inner_port)
     # A sentinel may have had the server write its configuration down meanwhile.
     path = node.directory / "valkey.conf"
+    if not path.exists():  # a container that somebody else configured
+        return
     text = path.read_text()
     path.write_text(re.sub(rf"(?m)^port {behind.port}$", f"port {node.inner_port}", text))
 

@@ -20,7 +20,7 @@ from understudy.errors import RefusedError
 from understudy.lab.deadline import Deadline
 from understudy.lab.live import Lab
 from understudy.lab.server import LabNode
-from understudy.lab.servers.valkey import BUS_OFFSET, find_binary
+from understudy.lab.servers.valkey import BUS_OFFSET
 
 _DOING = "cutting nodes off with a packet filter"
 _RELAY = "method=relay needs neither (Valkey 9, or a sentinel lab)."
@@ -69,7 +69,9 @@ def check_usable(lab: Lab, nodes: Sequence[LabNode]) -> None:
     Raises:
         RefusedError: not so.
     """
-    binary = find_binary(lab.options.server)
+    if lab.options.bridged:
+        raise RefusedError(_DOING, "its containers have a network of their own", "It takes the host's network.")
+    binary = lab.binary
     if not binary.knows_7:
         raise RefusedError(_DOING, f"{binary} cannot change where it calls from", "It takes Valkey, or Redis 7.0.")
     if lab.layout == "sentinel":

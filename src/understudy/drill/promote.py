@@ -11,7 +11,6 @@ from understudy.lab.layout import of_kind, running
 from understudy.lab.live import Lab
 from understudy.lab.server import LabNode
 from understudy.lab.servers.sentinel import SERVICE
-from understudy.lab.servers.valkey import find_binary
 from understudy.lab.talk import fields
 
 WITHIN_S = 30.0
@@ -72,7 +71,7 @@ def sentinels_promote(lab: Lab, *, coordinated: bool, within_s: float = WITHIN_S
         RefusedError: the sentinels cannot coordinate, which came with Valkey 9.
         StartError: nobody was promoted in time.
     """
-    binary = find_binary(lab.options.server)
+    binary = lab.binary
     if coordinated and not binary.is_valkey_9:
         raise RefusedError(
             "asking the sentinels for a coordinated failover", f"{binary} does not know it; it came with Valkey 9",
@@ -118,7 +117,7 @@ def take_over(lab: Lab, replica: LabNode) -> None:
                 f"waiting for {sentinel.name} to prefer {replica.name}",
                 lambda sentinel=sentinel: _prefers(lab, sentinel, replica),  # type: ignore[misc]
             )
-        sentinels_promote(lab, coordinated=find_binary(lab.options.server).is_valkey_9)
+        sentinels_promote(lab, coordinated=lab.binary.is_valkey_9)
         for node in lab.nodes:
             if node.kind != "envoy":
                 deadline.until(f"waiting for {node.name} to follow", lambda node=node: _settled(lab, node, replica))  # type: ignore[misc]

@@ -33,7 +33,6 @@ from understudy.lab import temporary
 from understudy.lab.layout import of_kind
 from understudy.lab.layouts import options_for
 from understudy.lab.live import Lab
-from understudy.lab.servers.valkey import find_binary
 from understudy.progress import Progress, stage
 from understudy.valkey.target import Address, Mode, Target
 
@@ -107,7 +106,7 @@ class _Leg:
             "zero": zero.isoformat(), "ended_us": ended_us, "shards": self.shards.count, "leg": leg.name,
             "layout": leg.layout, "fault": leg.fault.kind if leg.fault else "", "judged": sorted(leg.judged),
             "clients": {preset.name: str(preset) for preset in presets}, "rate": leg.workload.rate, "said": said,
-            "servers": str(find_binary(self.lab.options.server)), "seed": self.seed, "notes": self.notes,
+            "servers": str(self.lab.binary), "seed": self.seed, "notes": self.notes,
             "wrong": wrong,
         }  # fmt: skip
         events = sorted(watch.events, key=lambda event: event.at_us)

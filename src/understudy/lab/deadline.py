@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from understudy.errors import UnreachableError
-from understudy.lab.server import LabNode, StartError, log_tail
+from understudy.lab.server import LabNode, StartError
 
 _POLL_S = 0.01
 
@@ -39,7 +39,9 @@ class Deadline:
                 last = error.why
             for node in watched:
                 if not node.alive:
-                    raise StartError(doing, f"{node.name} died:\n{log_tail(node.log)}", f"Its log: {node.log}")
+                    raise StartError(
+                        doing, f"{node.name} died:\n{node.last_words()}", "understudy logs shows the rest."
+                    )
             if self.left_s == 0:
                 why = f"not within {self.seconds:g} s" + (f" ({last})" if last else "")
                 raise StartError(doing, why, "Look at the servers' logs: `understudy logs`.")

@@ -33,7 +33,8 @@ class Options:
     """What was asked of a lab. Two `up` of one name agree when these are equal.
 
     `replicas` counts a primary's replicas. Times are in milliseconds. `server` is a program's path; None is the
-    one that is found without being named.
+    one that is found without being named. With an `image` the servers are containers of it, on the `network` `host` or
+    `bridge`.
     """
 
     layout: str
@@ -47,6 +48,18 @@ class Options:
     node_timeout_ms: int = 2000
     down_after_ms: int = 1000
     databases: int = 16
+    image: str | None = None
+    network: str | None = None
+
+    @property
+    def bridged(self) -> bool:
+        """Return whether the servers are on a network of their own, behind published ports."""
+        return self.network == "bridge"
+
+    @property
+    def bind(self) -> str:
+        """Return where the servers listen: published connections come from outside of their network."""
+        return "0.0.0.0" if self.bridged else HOST  # noqa: S104 - of a container; published on loopback only
 
     def as_data(self) -> dict[str, Any]:
         """Return the options as the state file keeps them, password included: that file is 0600."""

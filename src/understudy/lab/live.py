@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from understudy.errors import NotFoundError, RefusedError, ServerSaidError
-from understudy.lab import certificates, guardian, server
+from understudy.errors import NotFoundError, RefusedError, ServerSaidError, UnderstudyError
+from understudy.lab import certificates, containers, docker, runner
+from understudy.lab.containers import Box
 from understudy.lab.deadline import Deadline
-from understudy.lab.layout import HOST, MAX_NODES, Layout, Options, of_kind
+from understudy.lab.layout import BLOCK, HOST, MAX_NODES, Layout, Options, of_kind, running
 from understudy.lab.layouts import find_layout
 from understudy.lab.layouts.cluster import knows, meet
 from understudy.lab.layouts.common import answers, linked
 from understudy.lab.ports import taken
 from understudy.lab.server import LabNode
-from understudy.lab.servers.valkey import find_binary
-from understudy.lab.talk import ask
+from understudy.lab.servers.valkey import Binary, find_binary, version_of
+from understudy.lab.talk import ask, info
 from understudy.valkey.target import Address, Mode, Target, Tls
 
 UP_WITHIN_S = 30.0
@@ -49,11 +50,31 @@ class Lab:
         self.nodes = nodes
         self._record = record
         self._arrangement: Layout = find_layout(options.layout)
+        self._binary: Binary | None = None
 
     @property
     def layout(self) -> str:
         """Return the layout's name."""
         return self.options.layout
+
+    @property
+    def clustered(self) -> bool:
+        """Return whether its servers are a cluster."""
+        return self.layout in {"cluster", "enterprise"}
+
+    @property
+    def adopted(self) -> bool:
+        """Return whether somebody else started it, who ends it too."""
+        return False
+
+    @property
+    def binary(self) -> Binary:
+        """Return the server that its nodes are."""
+        if self.options.image is None:
+            return find_binary(self.options.server)
+        if self._binary is None:
+            self._binary = self._told_binary() or docker.identify(self.options.image)
+        return self._binary
 
     def bring_up(self, within_s: float = UP_WITHIN_S) -> None:
         """Start every server and make them one usable stack.
@@ -64,7 +85,7 @@ class Lab:
         deadline = Deadline(within_s)
         self.nodes = self._arrangement.plan(self.options, self.directory)
         self._launch_in_order(self.nodes, deadline)
-        binary = find_binary(self.options.server)
+        binary = self.binary
         self._arrangement.form(self.nodes, self.options, binary, deadline)
         self._arrangement.await_usable(self.nodes, self.options, deadline)
         self._note(f"{self.layout} usable after {within_s - deadline.left_s:.2f} s on {binary}")
@@ -138,16 +159,18 @@ class Lab:
         )
 
     def kill(self, node: str | LabNode) -> None:
-        """End a node's process at once, as `kill -9` does, and wait until it is gone."""
-        server.stop([self.node(node)])
+        """End a node at once, as `kill -9` and `docker kill` do, and wait until it is gone."""
+        runner.kill([self.node(node)])
 
     def pause(self, node: str | LabNode) -> None:
-        """Stop a node's process without ending it (SIGSTOP): connections stay open and nothing answers."""
-        self._signal(node, signal.SIGSTOP)
+        """Stop a node without ending it (SIGSTOP, `docker pause`): connections stay open and nothing answers."""
+        node = self.node(node)
+        self._told(node, bool(node.process and node.process.pause()))
 
     def resume(self, node: str | LabNode) -> None:
-        """Let a paused process go on."""
-        self._signal(node, signal.SIGCONT)
+        """Let a paused node go on."""
+        node = self.node(node)
+        self._told(node, bool(node.process and node.process.resume()))
 
     def start(self, node: str | LabNode, within_s: float = UP_WITHIN_S) -> LabNode:
         """Start a node that died again, with its port and its data, and wait until it answers.
@@ -171,7 +194,7 @@ class Lab:
         for node in of_kind(self.nodes, "valkey"):
             try:
                 self.call(node, "FLUSHALL")
-                if find_binary(self.options.server).knows_7:
+                if self.binary.knows_7:
                     self.call(node, "FUNCTION", "FLUSH")
             except ServerSaidError as error:
                 if not error.why.startswith("READONLY"):
@@ -182,6 +205,11 @@ class Lab:
 
         It waits until the new node knows the others and is in sync with its primary.
         """
+        if self.options.bridged:
+            raise RefusedError(
+                f"adding a node to the lab {self.name}", "the ports of its containers were published when it started",
+                "A lab on the host's network can: --network host (Linux).",
+            )  # fmt: skip
         deadline = Deadline(within_s)
         data = of_kind(self.nodes, "valkey")
         last, primary = data[-1], self.node(replica_of) if replica_of else None
@@ -202,7 +230,7 @@ class Lab:
         self._await_answer(new.name, deadline)
         new = self.node(new)
         password = self.options.password
-        if self.layout in {"cluster", "enterprise"}:
+        if self.clustered:
             for other in data:
                 if other.alive:
                     meet(new, other, password)
@@ -225,7 +253,7 @@ class Lab:
         names = {self.node(node).name for node in nodes}
         gone = [node for node in self.nodes if node.name in names]
         left = tuple(node for node in self.nodes if node.name not in names)
-        server.stop(gone)
+        runner.stop(gone)
         self._arrangement.forget(gone, left, self.options, deadline)
         for node in gone:
             shutil.rmtree(node.directory, ignore_errors=True)
@@ -236,16 +264,17 @@ class Lab:
         """End every server; one that keeps its data is asked first, so that it can write everything down."""
         watchers = [node for node in self.nodes if node.kind != "valkey"]
         if self.options.persist:
-            server.stop(watchers)  # or the sentinels would see a failure
-            server.stop(self.nodes, gently_within_s=_ENDS_GENTLY_S)
+            runner.stop(watchers)  # or the sentinels would see a failure
+            runner.stop(self.nodes, gently_within_s=_ENDS_GENTLY_S)
         else:
-            server.stop(self.nodes)
+            runner.stop(self.nodes)
+        if self.options.image is not None:
+            containers.sweep(self.directory)
         self._note("stopped")
 
-    def _signal(self, node: str | LabNode, number: int) -> None:
-        node = self.node(node)
-        if node.process is None or not guardian.send(node.process, number):
-            raise NotFoundError(f"signalling {node.name} of the lab {self.name}", "its process is dead")
+    def _told(self, node: LabNode, told: bool) -> None:
+        if not told:
+            raise NotFoundError(f"signalling {node.name} of the lab {self.name}", "it is dead, or so already")
 
     def _launch_in_order(self, nodes: Sequence[LabNode], deadline: Deadline) -> None:
         """Start the waves of a layout one after the other, each when the one before answers."""
@@ -264,11 +293,31 @@ class Lab:
     def _launch(self, nodes: Sequence[LabNode]) -> None:
         if not nodes:
             return
-        binary = find_binary(self.options.server)
+        binary = self.binary
         if self.options.tls:
             certificates.make(self.directory)
         launches = [(node, self._arrangement.argv(node, self.nodes, self.options, binary)) for node in nodes]
-        server.start(launches, self._replace)
+        runner.start(launches, self._box(binary), self._replace)
+
+    def _box(self, binary: Binary) -> Box | None:
+        options = self.options
+        if options.image is None:
+            return None
+        ports = tuple(node.inner_port for node in self.nodes if node.kind != "envoy")
+        return Box(
+            self.name, self.layout, self.directory, options.image, options.bridged, binary.path, ports,
+            options.port + BLOCK - 1,
+        )  # fmt: skip
+
+    def _told_binary(self) -> Binary | None:
+        """Ask a server that runs what it is; None where none does."""
+        for node in running(self.nodes, "valkey"):
+            with contextlib.suppress(UnderstudyError):
+                said = info(self.call(node, "INFO", "server"))
+                name = said.get("server_name", "redis")
+                version = said.get("valkey_version", said["redis_version"])
+                return Binary(f"{name}-server", name, version_of(version))
+        return None
 
     def _replace(self, started: Sequence[LabNode]) -> None:
         new = {node.name: node for node in started}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from understudy.errors import NotFoundError
+from understudy.errors import NotFoundError, UnderstudyError
 from understudy.lab import state
+from understudy.lab.named import find
+from understudy.lab.server import LabNode
 
 _POLL_S = 0.2
 
@@ -21,13 +26,47 @@ class Line(NamedTuple):
     text: str
 
 
-def files(name: str, node: str | None = None) -> list[Path]:
-    """Return the logs of a lab, or of one node of it; they are kept until `clean`.
+@contextlib.contextmanager
+def collected(name: str, node: str | None = None, *, lines: int, follow: bool) -> Iterator[list[Path]]:
+    """Give the logs of a lab, or of one node of it, as files; they are kept until `clean`.
+
+    What containers wrote is asked of Docker, so many last lines, into files for as long as this lasts; to be followed
+    it is asked for on and on.
 
     Raises:
         NotFoundError: there is no such lab, or no such node.
     """
-    found = sorted((state.directory(name) / "logs").glob("*.log"))
+    with contextlib.ExitStack() as stack:
+        boxed = {one.name: one for one in _nodes(name) if one.container and one.state != "dead"}
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="understudy-logs-"))) if boxed else None
+        for one in boxed.values():
+            file = stack.enter_context((Path(str(place)) / f"{one.name}.log").open("ab"))
+            words = ["docker", "logs", str(one.container)]
+            if follow:
+                stack.callback(_end, subprocess.Popen([*words, "--tail", "0", "-f"], stdout=file, stderr=file))
+            subprocess.run([*words, "--tail", str(lines)], stdout=file, stderr=file, check=False)
+        found = [path for path in files(state.directory(name) / "logs") if path.stem not in boxed]
+        yield _chosen(name, node, sorted([*found, *(files(place) if place else [])], key=lambda path: path.name))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+def _nodes(name: str) -> tuple[LabNode, ...]:
+    try:
+        return find(name).nodes
+    except UnderstudyError:  # only its logs are left, or not even those
+        return ()
+
+
+def files(directory: Path) -> list[Path]:
+    """Return the logs in a directory."""
+    return sorted(directory.glob("*.log"))
+
+
+def _chosen(name: str, node: str | None, found: list[Path]) -> list[Path]:
     if not found:
         known = ", ".join(state.names())
         raise NotFoundError(
@@ -48,9 +87,7 @@ def files(name: str, node: str | None = None) -> list[Path]:
 
 def _named(name: str, port: str) -> str:
     """Return the name of the node on a port; empty where there is none."""
-    record = state.read(name)
-    nodes = record.nodes if record else ()
-    return next((node.name for node in nodes if str(node.address.port) == port), "")
+    return next((node.name for node in _nodes(name) if str(node.address.port) == port), "")
 
 
 def last(paths: list[Path], lines: int) -> Iterator[Line]:

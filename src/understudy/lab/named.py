@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass, fields
 
 from understudy.errors import IntegrityError, NotFoundError, RefusedError, UsageError
-from understudy.lab import server, state
+from understudy.lab import adopted, containers, docker, runner, server, state
 from understudy.lab.layout import Options, listening_ports
 from understudy.lab.layouts import find_layout
 from understudy.lab.live import Lab
@@ -34,7 +34,8 @@ def up(name: str, options: Options) -> Outcome:
     """
     layout = find_layout(options.layout)
     layout.check(options)
-    find_binary(options.server)
+    if options.image is None:
+        find_binary(options.server)
     with state.locked(name):
         record = state.read(name)
         if record is not None and not record.formed:
@@ -43,10 +44,12 @@ def up(name: str, options: Options) -> Outcome:
         if record is not None and record.options != options:
             if record.alive or record.options.persist:
                 raise _other_options(record, options)
-            state.forget(name, keep_logs=True)
+            _end(record)
             record = None
         if record is not None and (record.alive or record.options.persist):
             return _again(record)
+        if record is not None:
+            _end(record)
         state.forget(name, keep_logs=True)
         return _fresh(name, options)
 
@@ -56,6 +59,8 @@ def _fresh(name: str, options: Options) -> Outcome:
     planned = find_layout(options.layout).plan(options, directory)
     _refuse_taken(name, listening_ports(planned, cluster=options.layout in {"cluster", "enterprise"}))
     lab = _lab(Record(name, options))
+    if options.image is not None:
+        docker.identify(options.image)  # pulled here, and not while a deadline runs
     try:
         state.write(Record(name, options))
         lab.bring_up()
@@ -96,7 +101,7 @@ def down(name: str) -> bool:
         record = state.read(name)
         if record is None:
             if not state.directory(name).is_dir():
-                raise _unknown(name)
+                raise adopted.not_ours(name, "down") or _unknown(name)
             return False
         ran = record.alive
         if record.options.persist and record.formed:
@@ -115,19 +120,23 @@ def clean(name: str, *, force: bool = False) -> None:
     """
     with state.locked(name):
         if not state.directory(name).is_dir():
-            raise _unknown(name)
+            raise adopted.not_ours(name, "down --volumes") or _unknown(name)
         try:
             record = state.read(name)
         except IntegrityError:
             if not force:
                 raise
             record = None
+            if docker.on_path():  # nobody knows what it ran in
+                containers.sweep(state.directory(name), suppress=True)
         if record is not None and record.alive:
             if not force:
                 raise RefusedError(
                     f"cleaning the lab {name}", "it is running", f"understudy down --name {name}, or add --force."
                 )
-            server.stop(record.nodes)
+            runner.stop(record.nodes)
+        if record is not None and record.options.image is not None:
+            containers.sweep(state.directory(name), suppress=force)
         state.forget(name, keep_logs=False)
 
 
@@ -147,6 +156,11 @@ def running() -> list[Lab]:
     return [_lab(record) for record in records() if record.alive]
 
 
+def here_or_adopted() -> list[Lab]:
+    """Return the labs of this machine; where there is none, those that Docker has without us, if it is there."""
+    return running() or adopted.running()
+
+
 def left_over() -> list[str]:
     """Return the names of the labs that `down` has something to do for: running, interrupted, or dead."""
     return [record.name for record in records() if record.alive or not record.formed or not record.options.persist]
@@ -164,15 +178,18 @@ def only_one(doing: str, candidates: list[str], hint: str = "Choose with --name,
 
 
 def find(name: str) -> Lab:
-    """Return a lab by its name, running or not.
+    """Return a lab by its name, running or not: one of ours, else one that Docker has under that name without us.
 
     Raises:
         NotFoundError: there is none, or only its logs are left.
     """
     record = state.read(name)
-    if record is None:
+    if record is not None:
+        return _lab(record)
+    theirs = adopted.find(name)
+    if theirs is None:
         raise _unknown(name)
-    return _lab(record)
+    return theirs
 
 
 def default_target() -> Target | None:
@@ -193,7 +210,9 @@ def _lab(record: Record) -> Lab:
 
 
 def _end(record: Record) -> None:
-    server.stop(record.nodes)
+    runner.stop(record.nodes)
+    if record.options.image is not None:
+        containers.sweep(state.directory(record.name))
     state.forget(record.name, keep_logs=True)
 
 
@@ -226,9 +245,12 @@ def _lab_on(port: int) -> str | None:
 
 def _other_options(record: Record, asked: Options) -> RefusedError:
     differ = []
+    boxed, wanted = record.options.image, asked.image
+    if not (boxed and wanted) and boxed != wanted:
+        differ.append(f"--with docker, image {boxed}" if boxed else "no --with docker")
     for field in fields(Options):
         had, wants = getattr(record.options, field.name), getattr(asked, field.name)
-        if had != wants:
+        if had != wants and (field.name not in {"image", "network"} or (boxed and wanted)):
             flag = "--" + field.name.removesuffix("_ms").replace("_", "-")
             if field.name == "password":
                 differ.append("another password")

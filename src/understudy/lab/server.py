@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from understudy.errors import UnderstudyError
 from understudy.lab import guardian
+from understudy.lab.docker import Container
 from understudy.lab.guardian import Process
 from understudy.valkey.target import Address
 from understudy.valkey.topology import Role
@@ -25,6 +26,68 @@ Kind = Literal["valkey", "sentinel", "envoy", "postgres"]
 _GATE = 'read -r _ && exec "$@" </dev/null'
 _ASK_AGAIN_S = 0.5
 _children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+class Running(Protocol):
+    """What a server was started as: a process of this machine, or a container of a Docker engine."""
+
+    @property
+    def pid(self) -> int | None:
+        """Return its pid, where it has one on this machine."""
+
+    @property
+    def container(self) -> str | None:
+        """Return the name of its container; None for a process."""
+
+    def state(self) -> str:
+        """Return `running`, `paused` or `dead`."""
+
+    def pause(self) -> bool:
+        """Stop it without ending it; False where it is dead."""
+
+    def resume(self) -> bool:
+        """Let it go on; False where it is dead."""
+
+    def said(self, lines: int) -> str:
+        """Return the last lines that it wrote to where only its runner looks."""
+
+    def as_data(self) -> list[int | str]:
+        """Return it as the state file keeps it."""
+
+
+class Child(Process):
+    """A process that a server runs as; ours to collect while we live."""
+
+    @property
+    def container(self) -> None:
+        """Return that it has none."""
+
+    def state(self) -> str:
+        """Return `running`, `paused` or `dead`."""
+        reap(self.pid)
+        return guardian.state(self)
+
+    def pause(self) -> bool:
+        """Send SIGSTOP."""
+        return guardian.send(self, signal.SIGSTOP)
+
+    def resume(self) -> bool:
+        """Send SIGCONT."""
+        return guardian.send(self, signal.SIGCONT)
+
+    def said(self, lines: int) -> str:  # noqa: ARG002
+        """Return nothing: its node's log has everything."""
+        return ""
+
+    def as_data(self) -> list[int | str]:
+        """Return pid and start time."""
+        return [self.pid, self.started]
+
+
+def _running(data: Sequence[Any] | None) -> Running | None:
+    if not data:
+        return None
+    return Container(*data[1:]) if data[0] == "container" else Child(*data)
 
 
 @dataclass(frozen=True)
@@ -42,12 +105,17 @@ class LabNode:
     inner_port: int
     directory: Path
     log: Path
-    process: Process | None = None
+    process: Running | None = None
 
     @property
     def pid(self) -> int | None:
         """Return the pid it was last started with; the process may be dead."""
         return self.process.pid if self.process else None
+
+    @property
+    def container(self) -> str | None:
+        """Return the name of its container; None where it is a process, or was never started."""
+        return self.process.container if self.process else None
 
     @property
     def inner(self) -> Address:
@@ -62,15 +130,17 @@ class LabNode:
     @property
     def state(self) -> str:
         """Return `running`, `paused` or `dead`."""
-        if self.process is None:
-            return "dead"
-        reap(self.process.pid)
-        return guardian.state(self.process)
+        return self.process.state() if self.process else "dead"
 
     @property
     def alive(self) -> bool:
         """Return whether the process is there (a paused one is)."""
         return self.state != "dead"
+
+    def last_words(self, lines: int = 5) -> str:
+        """Return the last lines that it wrote, wherever."""
+        told = self.process.said(lines) if self.process else ""
+        return told or log_tail(self.log, lines)
 
     def as_data(self) -> dict[str, Any]:
         """Return the node as the state file keeps it."""
@@ -83,7 +153,7 @@ class LabNode:
             "inner_port": self.inner_port,
             "directory": str(self.directory),
             "log": str(self.log),
-            "process": list(self.process) if self.process else None,
+            "process": self.process.as_data() if self.process else None,
         }
 
     @classmethod
@@ -97,7 +167,7 @@ class LabNode:
             inner_port=data["inner_port"],
             directory=Path(data["directory"]),
             log=Path(data["log"]),
-            process=Process(*data["process"]) if data["process"] else None,
+            process=_running(data["process"]),
         )
 
 
@@ -130,7 +200,8 @@ def start(launches: Sequence[tuple[LabNode, Sequence[str]]], record: Callable[[l
                     umask=0o077,
                 )
             gates.append(gate)
-            started.append(replace(node, process=guardian.identify(gate.pid)))
+            born = guardian.identify(gate.pid)
+            started.append(replace(node, process=Child(*born) if born else None))
         record(started)
     except BaseException:
         for gate in gates:
@@ -166,15 +237,14 @@ def disown(nodes: Iterable[LabNode]) -> None:
 
 
 def stop(nodes: Iterable[LabNode], gently_within_s: float = 0) -> None:
-    """End servers: at once, or first asking them and waiting so long (seconds).
+    """End servers that are processes: at once, or first asking them and waiting so long (seconds).
 
     Raises:
         UnderstudyError: a process would not go even when killed.
     """
-    alive = [node for node in nodes if node.process and node.alive]
-    processes = [node.process for node in alive if node.process]
+    processes = [node.process for node in nodes if isinstance(node.process, Child) and node.alive]
     deadline = time.monotonic() + gently_within_s
-    left = processes if gently_within_s else []
+    left: Sequence[Process] = processes if gently_within_s else []
     while left and time.monotonic() < deadline:
         # Asked more than once: a server that is writing its first AOF refuses to go, and forgets.
         for process in left:

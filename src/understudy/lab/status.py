@@ -11,7 +11,7 @@ from typing import Any
 from understudy.errors import UnderstudyError, UnreachableError
 from understudy.lab.layout import of_kind
 from understudy.lab.live import Lab
-from understudy.lab.named import find, records
+from understudy.lab.named import find, here_or_adopted, records
 from understudy.lab.server import LabNode
 from understudy.lab.talk import info
 from understudy.valkey.target import Address
@@ -37,11 +37,15 @@ class NodeStatus:
     slots: int | None = None
     keys: int | None = None
     memory_bytes: int | None = None
+    container: str | None = None
 
 
 @dataclass(frozen=True)
 class LabStatus:
-    """A lab: `running`, `degraded` (some node is not running) or `stopped`, and its nodes."""
+    """A lab: `running`, `degraded` (some node is not running) or `stopped`, and its nodes.
+
+    `runs_as` is `processes`, `containers`, or `adopted`: containers that somebody else started.
+    """
 
     name: str
     layout: str
@@ -51,6 +55,7 @@ class LabStatus:
     persist: bool
     directory: str
     nodes: tuple[NodeStatus, ...]
+    runs_as: str = "processes"
 
     def as_data(self) -> dict[str, Any]:
         """Return the status as `--json` prints it."""
@@ -67,16 +72,19 @@ def status_of(lab: Lab) -> LabStatus:
         state = "stopped" if all(node.state == "dead" for node in nodes) else "degraded"
     options = lab.options
     seeds = str(lab.target()) if lab.nodes else ""
-    return LabStatus(lab.name, lab.layout, state, seeds, options.tls, options.persist, str(lab.directory), nodes)
+    runs_as = "adopted" if lab.adopted else "containers" if options.image else "processes"
+    return LabStatus(
+        lab.name, lab.layout, state, seeds, options.tls, options.persist, str(lab.directory), nodes, runs_as
+    )
 
 
 def every() -> list[LabStatus]:
-    """Return the status of every lab that is running or keeps its data."""
-    return [status_of(find(record.name)) for record in records()]
+    """Return the status of every lab that is running or keeps its data; where there is none, of those of others."""
+    return [status_of(find(record.name)) for record in records()] or [status_of(lab) for lab in here_or_adopted()]
 
 
 def _node(lab: Lab, node: LabNode, slots: Mapping[Address, int]) -> NodeStatus:
-    plain = NodeStatus(node.name, str(node.address), node.state, node.role, node.pid)
+    plain = NodeStatus(node.name, str(node.address), node.state, node.role, node.pid, container=node.container)
     if plain.state == "dead":
         return dataclasses.replace(plain, pid=None)
     if node.kind == "envoy" or plain.state == "paused":

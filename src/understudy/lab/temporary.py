@@ -176,7 +176,7 @@ class Guardian:
     def note(self, nodes: tuple[LabNode, ...]) -> None:
         """Tell it which processes are the lab's."""
         for node in nodes:
-            if node.process:
+            if isinstance(node.process, Process):
                 self.watch(node.process, asks=node.kind == "postgres")
 
     def watch(self, process: Process, asks: bool = False) -> None:

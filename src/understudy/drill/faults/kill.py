@@ -1,4 +1,4 @@
-"""`kill`: a process ends without a word, as after a crash or `kill -9`."""
+"""`kill`: a server ends without a word, as after a crash, `kill -9` or `docker kill`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Kill(Unprepared):
     """SIGKILL. The way back starts the server again, with its port, and with its data where the lab keeps it."""
 
     name = "kill"
-    about = "kill the process (SIGKILL)"
+    about = "kill the process (SIGKILL) or container (docker kill)"
     nodes = "primary"
     layouts = frozenset({"standalone", "sentinel", "cluster", "enterprise"})
     defaults: Mapping[str, Value] = {}

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from understudy.drill import packet_filter
 from understudy.drill.fault import Scene, Value
 from understudy.drill.interposed import Interposed, interpose
 from understudy.drill.sources import reconnect, tell_apart
-from understudy.errors import RefusedError, UsageError
+from understudy.errors import RefusedError, ServerSaidError, UsageError
 from understudy.lab.live import Lab
-from understudy.lab.servers.valkey import find_binary
+from understudy.lab.server import LabNode
 
 _EVERYTHING, _NOTHING = -2, -1  # what the filter of cluster packets drops
 _WRONG = "understudy-cut-off"
@@ -47,9 +47,11 @@ class Partition:
         if not _bus_can_be_cut(scene.lab):
             raise RefusedError(
                 "cutting nodes off",
-                f"{find_binary(scene.lab.options.server)} cannot be cut off the cluster bus by a relay",
+                f"{scene.lab.binary} cannot be cut off the cluster bus by a relay",
                 "Use Valkey 9, or a sentinel lab, or method=packet-filter as root on Linux.",
             )
+        if scene.lab.layout != "sentinel":
+            _check_debug(scene.lab, scene.nodes)
         for node in scene.nodes:
             scene.relays[node.name] = interpose(scene.lab, node, scene.undo)
 
@@ -75,10 +77,21 @@ def _method(scene: Scene) -> str:
     return _RELAY if _bus_can_be_cut(scene.lab) else _FILTER
 
 
+def _check_debug(lab: Lab, nodes: Sequence[LabNode]) -> None:
+    """Refuse servers that somebody else configured, and that do not take DEBUG from us."""
+    for node in nodes:
+        try:
+            lab.call(node, "DEBUG", "DROP-CLUSTER-PACKET-FILTER", _NOTHING)
+        except ServerSaidError as error:
+            raise RefusedError(
+                f"cutting {node.name} off", f"the server said: {error.why}", "It takes enable-debug-command local."
+            ) from error
+
+
 def _bus_can_be_cut(lab: Lab) -> bool:
     """Return whether there is no cluster bus, or the servers can stop hearing it."""
     # Older ones drop packets of one type only, and say OK to the filter that means all.
-    return lab.layout == "sentinel" or find_binary(lab.options.server).is_valkey_9
+    return lab.layout == "sentinel" or lab.binary.is_valkey_9
 
 
 def _cut(place: Interposed, undo: Callable[..., object], *, bus: bool) -> None:

@@ -1,4 +1,4 @@
-"""`pause`: a process stops and keeps its connections, as a frozen virtual machine does."""
+"""`pause`: a server stops and keeps its connections, as a frozen virtual machine does."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from understudy.lab.server import LabNode
 
 
 class Pause(Unprepared):
-    """SIGSTOP; the way back is SIGCONT."""
+    """SIGSTOP, or `docker pause`; the way back is SIGCONT, or `docker unpause`."""
 
     name = "pause"
     about = "stop the process without ending it (SIGSTOP): connections stay open, nothing answers"

@@ -104,6 +104,7 @@ def cluster_argv(node: LabNode, options: Options, binary: Binary, *, own: bool) 
         options.persist,
         cluster_timeout_ms=options.node_timeout_ms,
         own_source=own,
+        bind=options.bind,
     ).argv()
 
 

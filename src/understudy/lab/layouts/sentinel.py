@@ -78,6 +78,7 @@ class Sentinel:
                 options.persist,
                 replica_of=None if node.name == primary.name else primary.address.port,
                 own_source=own,
+                bind=options.bind,
             ).argv()
         others = [other for other in of_kind(nodes, "sentinel") if other.name != node.name]
         return SentinelConfig(
@@ -93,6 +94,7 @@ class Sentinel:
             options.down_after_ms,
             options.password,
             own_source=own,
+            bind=options.bind,
         ).argv()
 
     def form(self, nodes: Sequence[LabNode], options: Options, binary: Binary, deadline: Deadline) -> None:

@@ -63,6 +63,7 @@ class Standalone:
             replica_of=None if node is primary or node.name == primary.name else primary.address.port,
             own_source=own_source(options, binary),
             databases=options.databases,
+            bind=options.bind,
         ).argv()
 
     def form(self, nodes: Sequence[LabNode], options: Options, binary: Binary, deadline: Deadline) -> None:

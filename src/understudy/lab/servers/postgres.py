@@ -110,14 +110,14 @@ class ScratchPostgres:
     def kill(self) -> None:
         """End it as a crash would, with all that it was doing for clients."""
         children = _children_of(self.node.pid)
-        if self.node.process:
+        if isinstance(self.node.process, guardian.Process):
             guardian.send(self.node.process, signal.SIGKILL)
         for child in children:
             guardian.send(child, signal.SIGKILL)
         self._end(signal.SIGKILL)
 
     def _end(self, number: int) -> None:
-        if self.node.process is None:
+        if not isinstance(self.node.process, guardian.Process):
             return
         guardian.send(self.node.process, number)
         deadline = time.monotonic() + _STOPS_WITHIN_S

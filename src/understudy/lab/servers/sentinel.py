@@ -30,6 +30,7 @@ class SentinelConfig:
     down_after_ms: int
     password: str | None = None
     own_source: bool = False
+    bind: str = "127.0.0.1"
 
     def argv(self) -> list[str]:
         """Write the configuration, unless the sentinel keeps its state in it already; return the command."""
@@ -40,7 +41,7 @@ class SentinelConfig:
 
     def _lines(self) -> list[str]:
         lines = [
-            "bind 127.0.0.1",
+            f"bind {self.bind}",
             f"port {self.port}",
             "protected-mode no",
             f"dir {quoted(self.directory)}",

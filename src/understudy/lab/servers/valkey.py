@@ -67,6 +67,15 @@ def _identify(path: str) -> Binary:
         said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotFoundError(f"asking {path} for its version", str(error), "Name another server.") from error
+    return read_version(path, said)
+
+
+def read_version(path: str, said: str) -> Binary:
+    """Return the server that says this of its version.
+
+    Raises:
+        NotFoundError: it is no server.
+    """
     found = re.search(r"(\w+) server v=(\d+(?:\.\d+)*)", said)
     if not found:
         raise NotFoundError(
@@ -74,7 +83,12 @@ def _identify(path: str) -> Binary:
             "it is no valkey-server and no redis-server",
             "Name another server.",
         )
-    return Binary(path, found[1].lower(), tuple(int(part) for part in found[2].split(".")))
+    return Binary(path, found[1].lower(), version_of(found[2]))
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """Return `9.1.2` as numbers."""
+    return tuple(int(part) for part in text.split("."))
 
 
 def write_config(path: Path, lines: list[str]) -> None:
@@ -113,6 +127,7 @@ class Config:
     replica_of: int | None = None
     own_source: bool = False
     databases: int = 16
+    bind: str = "127.0.0.1"
 
     def argv(self) -> list[str]:
         """Write the configuration, unless the server was here before and may have rewritten it; return the command."""
@@ -123,7 +138,7 @@ class Config:
 
     def _lines(self) -> list[str]:
         lines = [
-            "bind 127.0.0.1",
+            f"bind {self.bind}",
             f"port {self.port}",
             "protected-mode no",
             f"dir {quoted(self.directory)}",
