@@ -15,6 +15,12 @@ BACKUP_DIR ?= ./backups
 SAMPLE ?= 200
 ENV_PROFILE ?= local
 export ENV_PROFILE BACKUP_DIR
+UNDERSTUDY_IMAGE ?= redis-backup-tool:latest
+export UNDERSTUDY_IMAGE
+# who has a package index of their own says so as pip does; nothing of it is in the image
+BUILD_OPTIONS = $(if $(BASE_IMAGE),--build-arg BASE_IMAGE="$(BASE_IMAGE)") $(foreach name,PIP_INDEX_URL PIP_EXTRA_INDEX_URL \
+	PIP_TRUSTED_HOST PIP_DEFAULT_TIMEOUT,$(if $($(name)),--build-arg $(name))) $(BUILD_ARGS) \
+	--build-arg REVISION=$(shell git -C "$(HERE)" rev-parse --short HEAD 2>/dev/null || echo unknown)
 ifdef S3_URI
 export S3_URI
 endif
@@ -59,30 +65,56 @@ bench: $(READY)  ## measure backup, restore, drills and the waiting room, each a
 lock: $(READY)  ## resolve requirements.lock again, with hashes, for every platform
 	@$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet --upgrade -o requirements.lock
+	@$(LOCK_FOR_IMAGE) pyproject.toml --extra stack --extra probe --extra waitingroom --extra drill -o deploy/image/requirements.lock
+	@echo hatchling | $(LOCK_FOR_IMAGE) - -o deploy/image/build.lock
 
-up: $(READY)  ## start a lab (LAYOUT=cluster) on 7001–7006
-	@$(BIN)/understudy up $(LAYOUT)
+# what the image holds, in the versions of requirements.lock
+LOCK_FOR_IMAGE = $(BIN)/uv pip compile -c requirements.lock --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --quiet
 
-down: $(READY)  ## end every lab
-	@$(BIN)/understudy down --all
+# The next seven work WITH=docker (docker-compose.yml and the image) or WITH=here (a lab of processes, no Docker at all).
+ifneq (,$(filter up down logs clean backup-local-profile restore-latest-profile list-backups-profile,$(MAKECMDGOALS)))
+ifndef WITH
+WITH := $(shell docker info >/dev/null 2>&1 && echo docker || echo here)
+endif
+ifeq (,$(filter docker here,$(WITH)))
+$(error WITH=$(WITH) is neither docker nor here)
+endif
+endif
+NEEDED := $(if $(filter docker,$(WITH)),,$(READY))
+# $(call either,VERB OF with-docker.sh,COMMAND HERE)
+either = @$(if $(filter docker,$(WITH)),echo "With Docker; WITH=here does without." >&2; \
+	sh "$(HERE)/deploy/compose/with-docker.sh" $(1),echo "Here, without Docker; WITH=docker takes it." >&2; $(2))
 
-logs: $(READY)  ## show the labs' logs
-	@$(BIN)/understudy logs
+up: $(NEEDED)  ## start the cluster on 7001–7006 (WITH=docker|here; BRIDGE=1 for Docker Desktop; here: LAYOUT)
+	$(call either,up,$(BIN)/understudy up $(LAYOUT))
 
-clean: $(READY)  ## remove the data of stopped labs
-	@$(BIN)/understudy clean --all
+down: $(NEEDED)  ## end it; data stays (here: every lab)
+	$(call either,down,$(BIN)/understudy down --all)
 
-backup-local-profile: $(READY)  ## back up (S3_URI, AWS_PROFILE, BACKUP_DIR)
-	@$(BIN)/understudy backup --out-dir "$(BACKUP_DIR)"
+logs: $(NEEDED)  ## show its logs
+	$(call either,logs,$(BIN)/understudy logs)
 
-restore-latest-profile: $(READY)  ## restore the latest set (of S3_URI, where that is given)
-	@$(BIN)/understudy restore $(if $(S3_URI),--from-s3 latest,latest) --out-dir "$(BACKUP_DIR)"
+clean: $(NEEDED)  ## remove its data; sets in BACKUP_DIR stay
+	$(call either,clean,$(BIN)/understudy clean --all)
 
-list-backups-profile: $(READY)  ## list the sets (of S3_URI, where that is given)
-	@$(BIN)/understudy list --out-dir "$(BACKUP_DIR)"
+backup-local-profile: $(NEEDED)  ## back up (S3_URI, AWS_PROFILE, BACKUP_DIR)
+	$(call either,backup,$(BIN)/understudy backup --out-dir "$(BACKUP_DIR)")
+
+restore-latest-profile: $(NEEDED)  ## restore the latest set (of S3_URI, where that is given)
+	$(call either,restore,$(BIN)/understudy restore $(if $(S3_URI),--from-s3 latest,latest) --out-dir "$(BACKUP_DIR)")
+
+list-backups-profile: $(NEEDED)  ## list the sets (of S3_URI, where that is given)
+	$(call either,list,$(BIN)/understudy list --out-dir "$(BACKUP_DIR)")
+
+build-backup-tool:  ## build the image redis-backup-tool:latest (BASE_IMAGE, BUILD_ARGS); needs Docker
+	@docker info >/dev/null 2>&1 || { echo "Error: no Docker engine answers. Try: start one; everything but the image works without"; exit 2; }
+	@DOCKER_BUILDKIT=$$(docker buildx version >/dev/null 2>&1 && echo 1 || echo 0) docker build $(BUILD_OPTIONS) \
+		--tag $(UNDERSTUDY_IMAGE) "$(HERE)"
+	@echo "Built: $(UNDERSTUDY_IMAGE). Try: docker run --rm $(UNDERSTUDY_IMAGE) --help"
 
 dev-verify: $(READY)  ## compare a set with the server (INPUT_DIR, SAMPLE)
 	@$(BIN)/understudy verify -i "$(or $(INPUT_DIR),latest)" --sample $(SAMPLE) --out-dir "$(BACKUP_DIR)"
 
-.PHONY: help install demo test soak lint format bench lock up down logs clean \
+.PHONY: help install demo test soak lint format bench lock up down logs clean build-backup-tool \
 	backup-local-profile restore-latest-profile list-backups-profile dev-verify

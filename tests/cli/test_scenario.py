@@ -60,8 +60,8 @@ def make(tmp_path: Path, understudy_home: Path, s3: S3Server, monkeypatch: pytes
     root = repository_root()
 
     def run(target: str, **variables: str) -> str:
-        done = subprocess.run(
-            ["make", "--no-print-directory", "-f", str(root / "Makefile"), target]
+        done = subprocess.run(  # with Docker: tests/docker/document-1.sh
+            ["make", "--no-print-directory", "-f", str(root / "Makefile"), "WITH=here", target]
             + [f"{name}={value}" for name, value in variables.items()],
             capture_output=True, text=True, check=False, timeout=120,
         )  # fmt: skip

@@ -1,0 +1,98 @@
+#!/bin/sh
+# What `make` does WITH=docker: the cluster of docker-compose.yml (BRIDGE=1: docker-compose.bridge.yml), and the image's commands.
+#
+#   with-docker.sh up|down|logs|clean|backup|restore|list        settings from the environment, as `understudy` reads them
+set -eu
+
+verb=$1
+root=$(cd "$(dirname "$0")/../.." && pwd)
+project=redis-cluster
+image=${UNDERSTUDY_IMAGE:-redis-backup-tool:latest}
+file=docker-compose.yml
+
+fail() { # fail WHY TRY
+    printf 'Error: %s\nTry: %s\n' "$1" "$2" >&2
+    exit 2
+}
+
+compose() {
+    if docker compose version >/dev/null 2>&1; then
+        docker compose -p "$project" -f "$root/$file" "$@"
+    elif command -v docker-compose >/dev/null; then
+        docker-compose -p "$project" -f "$root/$file" "$@"
+    else
+        fail "neither docker compose nor docker-compose is there" "install the Compose plugin, or: make $verb WITH=here"
+    fi
+}
+
+host_address() { # of Docker's own bridge: what its network says, else the first of its subnet
+    docker network inspect bridge --format '{{range .IPAM.Config}}{{.Gateway}} {{.Subnet}}{{"\n"}}{{end}}' 2>/dev/null |
+        awk '{ sub(/^<no value>/, "") } NF == 2 && $1 ~ /^[0-9.]+$/ { print $1; exit }
+             $NF ~ /^[0-9.]+\.0\/[0-9]+$/ { sub(/0\/.*/, "1", $NF); print $NF; exit }'
+}
+
+up() {
+    taken=$(docker ps --all --filter name='^/redis-[1-6]$' --filter name='^/redis-cluster-entry$' \
+        --format '{{.Label "com.docker.compose.project"}} {{.Names}}' | grep -v "^$project " || true)
+    [ -z "$taken" ] || fail "containers of other people have the names: $taken" "docker rm -f NAME, if you need them no more"
+    compose up -d || fail "compose could not start the cluster" "make logs. Are ports 7001 to 7006 free? Can it pull its image (VALKEY_IMAGE names another)?"
+    if [ "$(docker wait redis-cluster-entry)" != 0 ]; then
+        docker logs --tail 20 redis-cluster-entry >&2
+        fail "no cluster was made" "make logs; make down clean up makes a new and empty one"
+    fi
+    docker logs --tail 4 redis-cluster-entry
+    echo "The cluster is up in Docker on 127.0.0.1:7001 to 7006 (make down stops it, WITH=here takes no Docker)."
+}
+
+run() { # run the image's command on the sets in BACKUP_DIR
+    docker image inspect "$image" >/dev/null 2>&1 || fail "there is no image $image" "make build-backup-tool, or: make … WITH=here"
+    mkdir -p "$BACKUP_DIR"
+    sets=$(cd "$BACKUP_DIR" && pwd)
+    set -- --volume "$sets:/data/backups" "$image" "$@"
+    if [ -d "$HOME/.aws" ]; then set -- --volume "$HOME/.aws:/root/.aws:ro" "$@"; fi
+    if [ -n "${DOCKER_NETWORK:-}" ]; then
+        set -- --network "$DOCKER_NETWORK" "$@"
+    elif docker network inspect redis-cluster >/dev/null 2>&1; then # of docker-compose.bridge.yml
+        set -- --network redis-cluster "$@"
+    fi
+    if [ -t 0 ]; then set -- --interactive --tty "$@"; fi
+    # names only: a value comes from our environment, and stands in no command line
+    for name in ENV_PROFILE S3_URI REDIS_URL REDIS_NODES REDIS_MODE REDIS_USERNAME REDIS_PASSWORD REDIS_ACCESS_KEY \
+        REDIS_SENTINEL_PASSWORD REDIS_SENTINEL_SERVICE REDIS_TLS REDIS_TLS_VERIFY USE_CLUSTER \
+        BACKUP_MATCH BACKUP_CHUNK_KEYS BACKUP_MAX_RATE BACKUP_NAME BACKUP_COMPONENTS BACKUP_RECIPIENTS BACKUP_PASSPHRASE \
+        POSTGRES_URL DATABASE_URL POSTGRES_PASSWORD POSTGRES_DATABASES QDRANT_URL QDRANT_API_KEY QDRANT_COLLECTIONS \
+        AWS_PROFILE AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION \
+        AWS_ENDPOINT_URL AWS_EC2_METADATA_DISABLED NO_COLOR; do
+        if printenv "$name" >/dev/null; then set -- --env "$name" "$@"; fi
+    done
+    exec docker run --rm --env AWS_SDK_LOAD_CONFIG=1 "$@"
+}
+
+docker info >/dev/null 2>&1 || fail "no Docker engine answers" "start one, or: make … WITH=here"
+bridged() { # asked for, on a network of its own already, or on Docker Desktop, whose host networking is another host's
+    [ -n "${BRIDGE:-}" ] || docker network inspect redis-cluster >/dev/null 2>&1 ||
+        [ "$(docker info --format '{{.OperatingSystem}}')" = "Docker Desktop" ]
+}
+if bridged; then file=docker-compose.bridge.yml; fi
+
+HOST_ADDRESS=${HOST_ADDRESS:-$(host_address)}
+if [ -n "$HOST_ADDRESS" ]; then export HOST_ADDRESS; else unset HOST_ADDRESS; fi
+
+case $verb in
+up) up ;;
+down)
+    compose down --remove-orphans
+    ;;
+logs)
+    compose logs --no-color
+    ;;
+clean)
+    compose down --volumes --remove-orphans
+    echo "The cluster's containers and volumes are gone. Sets in BACKUP_DIR stay, and so does the image."
+    ;;
+backup | list) run "$verb" ;;
+restore)
+    if [ -n "${S3_URI:-}" ]; then run restore --from-s3 latest; else run restore latest; fi
+    ;;
+*) fail "there is no $verb" "up, down, logs, clean, backup, restore, list" ;;
+esac
