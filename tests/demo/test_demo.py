@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +24,29 @@ from conftest import Typed
 from support import eventually
 from understudy.backup.check import check
 from understudy.backup.set import BackupSet
-from understudy.demo import kill, story
-from understudy.demo.failover import Failover
-from understudy.demo.outcome import Outcome, Step
-from understudy.demo.place import MARK
-from understudy.demo.show import show
+from understudy.demo import sell, story
+from understudy.demo import show as showing
+from understudy.demo.census import Census, take_census
+from understudy.demo.outcome import NEXT, Step
+from understudy.demo.place import DETAILS, MARK
+from understudy.demo.report import report_page
+from understudy.demo.show import Shown, show
+from understudy.demo.sold import Sold
 from understudy.demo.tell import Mute, Plain
-from understudy.drill.findings import Budget
+from understudy.lab import Lab
 from understudy.progress import Silent
+from understudy.sale.record import Remains
 from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Address, Mode, Target
 
-pytestmark = pytest.mark.long(90)
-STEPS = ["start", "fill", "backup", "check", "record", "wipe", "restore", "verify", "compare"]
-STEPS += ["break", "recount"]
-KEYS = 2008  # 2,000, and eight with odd names
+pytestmark = pytest.mark.long(60)
+KEYS, BUYERS = 400, 30
+SHORT = {"before_s": 2.0, "hold_fault_s": 2.0, "settle_s": 0.5, "hold_ttl_s": 2.0, "finish_within_s": 120.0}
+STEPS = ["start", "fill", "record", "sell", "judge", "recount", "backup", "check"]
+STEPS += ["wipe", "restore", "verify", "compare", "seats", "rehearse"]
+FILLED = KEYS + 8  # with odd names
+SEATS = BUYERS // 3
 
 
 def listening(port: int) -> bool:
@@ -55,107 +66,143 @@ def place(tmp_path: Path) -> Path:
     return tmp_path / "demo"
 
 
-def test_the_whole_story_as_data(typed: Typed, place: Path) -> None:
-    ran = typed("demo", "--keys", "2000", "--out-dir", str(place), "--json")
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert ran.stderr == ""
-    told: dict[str, Any] = json.loads(ran.stdout)
+@dataclass(frozen=True)
+class Seen:
+    """A demo that was shown: what it found and printed, where it is, the event as it was before the loss."""
 
-    assert told["verdict"] == "passed"
-    assert [step["name"] for step in told["steps"]] == STEPS
-    assert all(step["took_s"] > 0 and step["figure"] for step in told["steps"])
-    assert told["keys"] == told["backup"]["keys"] == told["restored"]["restored"] == KEYS
-    assert told["keys_after_wipe"] == 0
-    assert set(told["types"]) == {"string", "list", "set", "zset", "hash", "stream"}
-    assert sum(told["types"].values()) == sum(told["kinds"].values()) == KEYS
-    assert told["expiring"] > 0
-    assert told["functions"] == told["backup"]["functions"] == told["restored"]["functions"] == 1
-    assert told["verified"]["clean"] is True
-    assert told["verified"]["compared"] == KEYS
-    assert told["digests"] == {
-        "compared": KEYS, "equal": KEYS, "different": 0, "missing": 0, "extra": 0, "examples": [],
-    }  # fmt: skip
-    assert [len(shard["replicas"]) for shard in told["shards"]] == [1, 1, 1]
-    assert sum(shard["slot_count"] for shard in told["shards"]) == 16384
-    assert sum(shard["keys"] for shard in told["shards"]) == KEYS
-    assert not any(listening(port) for port in ports_in(told["steps"][0]["figure"]))
-
-    drill = told["failover"]["drill"]
-    judged = drill["legs"][0]["runs"][0]["clients"][0]
-    assert drill["verdict"]["word"] == "passed"
-    assert drill["judged"] == [judged["name"]] == ["recommended"]
-    assert judged["recovered"] and judged["consistency"]["checked"]
-    assert 0.5 < judged["downtime_s"] < 10
-    assert told["failover"]["survived"]["equal"] == KEYS
-    assert told["failover"]["functions_same"] is True
-    assert re.fullmatch(
-        r"node-4 promoted after [\d.]+ s, the client .+; \d+ of \d+ acknowledged writes lost",
-        told["steps"][STEPS.index("break")]["figure"],
-    )
-
-    backup = BackupSet.open(place / told["backup"]["directory"])
-    assert check(backup, Silent()) == KEYS
-    assert (place / told["backup"]["archive"]).stat().st_size == told["backup"]["archive_size"]
-    assert Path(told["report"]) == place / "report.html"
-    page = (place / "report.html").read_text(encoding="utf-8")
-    assert "<h2>Passed</h2>" in page
-    assert told["backup"]["id"] in page
-    assert "2,008" in page
-    assert re.findall(r'(?:src|href)="(?!data:)([^"]*)', page) == ["drill.html"]
-    assert "<script" not in page
-    assert set(re.findall(r"url\((.)", page)) == {"#"}
-    assert page.count("promoted: node-4 is now primary") == page.count("killed node-1") > 0
-    assert Path(told["drill_report"]) == place / "drill.html"
-    assert "<h1>Drill: failover</h1>" in (place / "drill.html").read_text(encoding="utf-8")
+    shown: Shown
+    text: str
+    place: Path
+    remains: Remains
 
 
 @pytest.fixture(scope="module")
-def with_a_straggler(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
-    """A demo that was seen, to which a late write of the load was added after its failover."""
-    late = Saboteur("break", b"SET", b"drill:late", b"1")
-    return show(tmp_path_factory.mktemp("failover") / "demo", 100, Silent(), late).outcome
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
+    place = tmp_path_factory.mktemp("seen") / "demo"
+    kept: list[Remains] = []
+
+    def sell_and_keep(*how: object) -> object:
+        found = sold(*how)  # type: ignore[arg-type]
+        assert found[1]
+        kept.append(found[1])
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        sold = sell.sell_and_kill
+        patch.setattr(story, "sell_and_kill", sell_and_keep)
+        patch.setattr(sell, "TIMES_S", SHORT)
+        shown = show(place, KEYS, BUYERS, Silent(), Plain(said := io.StringIO()))
+    yield Seen(shown, said.getvalue(), place, kept[0])
 
 
-@pytest.fixture
-def failover(with_a_straggler: Outcome) -> Failover:
-    """A failover that was seen: for tests that are about something else, since it takes its time."""
-    return with_a_straggler.failover
-
-
-@pytest.fixture
-def without_failover(monkeypatch: pytest.MonkeyPatch, failover: Failover) -> None:
-    monkeypatch.setattr(story, "kill_a_primary", lambda *_: failover)
-
-
-@pytest.mark.usefixtures("without_failover")
-def test_the_whole_story_as_text_and_again_in_the_same_place(typed: Typed, place: Path) -> None:
-    first = typed("demo", "--keys", "300", "--out-dir", str(place))
-    assert first.returncode == 0, first.stdout + first.stderr
-    assert first.stdout.isascii()
-    lines = first.stdout.splitlines()
-    numbered = [line for line in lines if re.match(r"[ \d]\d\. .* ok +[\d.]+ m?s  \S", line)]
-    assert [int(line[:2]) for line in numbered] == list(range(1, 12))
-    assert "DBSIZE 308 -> 0" in first.stdout
-    assert "308 of 308 equal" in first.stdout
-    assert re.search(r"^PASSED in [\d.]+ m?s: All 308 keys", first.stdout, re.MULTILINE)
-    assert re.search(r"recommended: at most [\d.]+ s without a success \(10 s are allowed\)", first.stdout)
-    assert lines[-7:] == [
-        f"Report: {place}/report.html",
-        "",
-        "Try next:",
-        "  understudy up cluster",
-        "  understudy backup",
-        "  understudy restore latest --dry-run",
-        "  understudy drill cluster --html drill.html",
+def test_the_whole_story_as_data(seen: Seen) -> None:
+    told: dict[str, Any] = json.loads(json.dumps(seen.shown.as_data()))
+    assert told["verdict"] == "passed", told["reasons"]
+    assert [step["name"] for step in told["steps"]] == STEPS
+    assert all(step["good"] and step["figure"] for step in told["steps"])
+    assert [(one["question"], one["word"], one["verdict"]) for one in told["answers"]] == [
+        ("Did the application come back?", "Yes", "passed"),
+        ("Does the backup restore?", "Yes", "passed"),
+        ("Was a seat sold twice?", "No", "passed"),
     ]
 
+    assert told["filled"] == FILLED
+    keys = told["keys"]
+    assert keys > FILLED + BUYERS, "the sale's own keys are backed up, too"
+    assert keys == told["backup"]["keys"] == told["restored"]["restored"] == told["digests"]["equal"]
+    assert told["keys_after_wipe"] == 0
+    assert sum(told["types"].values()) == sum(told["kinds"].values()) == keys
+    assert told["kinds"]["the sale"] == keys - FILLED
+    assert told["kinds"]["odd names"] == 8
+    assert told["verified"]["clean"] is True
+    assert told["verified"]["compared"] == keys
+    functions = [told["functions"], told["backup"]["functions"], told["restored"]["functions"]]
+    assert functions == [2, 2, 2], "the demo's, and the waiting room's"
+    assert not any(listening(port) for port in ports_in(told["steps"][0]["figure"]))
+
+
+def test_the_sale_outlived_its_primary_and_the_seats_the_restore(seen: Seen) -> None:
+    told = seen.shown.as_data()
+    [sale] = told["sale"]["report"]["runs"]
+    assert sale["verdict"]["word"] == "passed"
+    assert (sale["layout"], sale["faults"], sale["replicas"]) == ("cluster", ["kill"], 1)
+    assert sale["tally"]["joined"] == sale["tally"]["buyers"] == BUYERS
+    assert 0 < sale["tally"]["sold"] <= sale["tally"]["seats"] == SEATS
+    assert [one["broken"] for one in sale["findings"] if one["name"] in {"sold_twice", "lost", "forgotten"}] == [0] * 3
+    assert sum(mark["kind"] == "promoted" for mark in sale["marks"]) == 1
+    assert 0.5 < sale["outages"][0]["gap_s"] < 30
+
+    clients = told["sale"]["clients"]
+    assert clients["verdict"]["word"] == "passed"
+    assert clients["judged"] == ["recommended"]
+    assert {one["name"] for one in clients["legs"][0]["runs"][0]["clients"]} == {"recommended", "defaults"}
+    judged = clients["legs"][0]["runs"][0]["clients"][0]
+    assert judged["recovered"]
+    assert judged["consistency"]["checked"]
+    assert 0.5 < judged["downtime_s"] < 20
+    assert told["sale"]["survived"]["equal"] == FILLED
+
+    seats = told["seats"]
+    assert seats["sold"] == seats["same"] == sale["tally"]["sold"]
+    assert seats["before"] == seats["after"]
+    assert all(seats["users"][ticket].startswith("buyer-") for ticket in seats["before"].values())
+    rehearsal = told["rehearsal"]
+    assert rehearsal["verdict"] == "passed"
+    assert rehearsal["checks"][0]["text"] == f"{seats['sold']} ({seats['sold']} expected)"
+
+
+def test_the_whole_story_as_text(seen: Seen) -> None:
+    text = seen.text
+    assert text.isascii()
+    numbered = [line for line in text.splitlines() if re.match(r"[ \d]\d\. .* ok +[\d.]+ m?s  \S", line)]
+    assert [int(line[:2]) for line in numbered] == list(range(1, len(STEPS) + 1))
+    keys = f"{seen.shown.outcome.keys:,}"
+    assert f"DBSIZE {keys} -> 0" in text
+    assert f"{keys} of {keys} equal" in text
+    assert re.search(
+        r"seats sold, 30 buyers; kill (node-\d), node-\d promoted after [\d.]+ s; [\d.]+ s without service for", text
+    )
+    assert re.search(r"^PASSED in [\d.]+ (m?s|min [\d]+ s): A primary was killed", text, re.MULTILINE)
+    assert re.search(r"recommended: at most [\d.]+ s without a success \(20 s are allowed\)", text)
+    assert re.search(r"^  Was a seat sold twice\? +No: 0 of \d+ sold seats; ", text, re.MULTILINE)
+    lines = text.splitlines()
+    assert lines[-6:-3] == [f"Report: {seen.place}/report.html", "", "Try next:"]
+    assert [line.split("#")[0].strip() for line in lines[-3:]] == [typed for typed, _ in NEXT]
+
+
+def test_the_page_needs_nothing_else_and_the_set_beside_it_is_whole(seen: Seen) -> None:
+    outcome, place = seen.shown.outcome, seen.place
+    backup = BackupSet.open(place / outcome.backup.directory)
+    assert check(backup, Silent()) == outcome.keys
+    assert (place / outcome.backup.archive).stat().st_size == outcome.backup.archive_size
+    page = seen.shown.report.read_text(encoding="utf-8")
+    assert "<h2>Passed</h2>" in page
+    assert outcome.backup.id in page
+    assert sorted(re.findall(r'(?:src|href)="(?!data:)([^"]*)', page)) == ["drill.html", "rehearsal.html", "sale.html"]
+    assert "<script" not in page
+    assert set(re.findall(r"url\((.)", page)) == {"#"}
+    for answer in outcome.answers:
+        assert answer.question in page
+    assert page.count('<figure class="map">') == 3
+    assert page.count("<title>S1: not sold</title>") in {1, 3}, "sold before and after, or never"
+    assert "the server of the sale is killed" in page
+    for name, title in zip(DETAILS, ("Drill: sale", "Drill: beside the sale", "Rehearsal of a restore"), strict=True):
+        assert f"<h1>{title}</h1>" in (place / f"{name}.html").read_text(encoding="utf-8")
+
+
+def test_another_demo_in_the_same_place_replaces_the_set_and_leaves_what_is_not_its_own(
+    monkeypatch: pytest.MonkeyPatch, seen: Seen, tmp_path: Path
+) -> None:
+    place = tmp_path / "demo"
+    shutil.copytree(seen.place, place)
+    backup = seen.shown.outcome.backup
+    older = re.sub(r"\d{8}T\d{6}Z", "20200101T000000Z", backup.directory)
+    shutil.copytree(place / backup.directory, place / older)
     (place / "mine.txt").write_text("not the demo's")
-    before = {path.name for path in place.iterdir()}
-    show(place, 300, Silent(), Mute())
-    after = {path.name for path in place.iterdir()}
-    assert len(after) == len(before), "the older set is still there"
-    assert len(after - before) == 2, "a new set and its archive"
-    assert "mine.txt" in after
+    monkeypatch.setattr(showing, "run", lambda *_: seen.shown.outcome)
+    show(place, KEYS, BUYERS, Silent(), Mute())
+    assert {path.name for path in place.iterdir()} >= {"mine.txt", "report.html", backup.directory, backup.archive}
+    assert not (place / older).exists()
 
 
 def test_a_directory_that_is_not_ours_is_refused_and_left_alone(typed: Typed, place: Path) -> None:
@@ -184,12 +231,12 @@ def test_a_second_demo_in_the_same_place_is_refused(typed: Typed, place: Path) -
 
 
 class Saboteur(Plain):
-    """Tells the story, and spoils the cluster once a step has ended."""
+    """Tells the story, and does something else to the cluster once a step has ended."""
 
-    def __init__(self, after: str, *command: bytes) -> None:
+    def __init__(self, after: str, act: Callable[[Router], None]) -> None:
         self.said = io.StringIO()
         super().__init__(self.said)
-        self._after, self._command = after, command
+        self._after, self._act = after, act
 
     def done(self, number: int, step: Step) -> None:
         super().done(number, step)
@@ -197,88 +244,110 @@ class Saboteur(Plain):
             self.port = ports_in(step.figure)[0]
         if step.name == self._after:
             with Router(Target((Address("127.0.0.1", self.port),), Mode.OSS_CLUSTER)) as router:
-                key = self._command[2 if self._command[0] == b"XGROUP" else 1]
-                assert router.execute([(key_slot(key), self._command)]).values[0] in (1, [1], 11, b"OK")
+                self._act(router)
 
 
-@pytest.mark.usefixtures("without_failover")
-@pytest.mark.parametrize(
-    ("command", "found"),
-    [
-        ((b"DEL", b"{tag}:a"), {"missing": 1}),
-        ((b"APPEND", b"{tag}:a", b"!"), {"value_mismatch": 1}),
-        ((b"PEXPIRE", b"{tag}:a", b"999999999"), {"ttl_mismatch": 1}),
-        ((b"SET", b"uninvited", b"guest"), {"extra": 1}),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
-)
-def test_whatever_differs_after_the_restore_is_found_and_fails(
-    place: Path, command: tuple[bytes, ...], found: dict[str, int]
-) -> None:
-    teller = Saboteur("restore", *command)
-    shown = show(place, 100, Silent(), teller)
-    outcome = shown.outcome
+@pytest.fixture
+def sold_elsewhere(monkeypatch: pytest.MonkeyPatch, seen: Seen) -> None:
+    """The sale of the demo that was seen, for tests of what comes after one: its seats, brought into the cluster."""
+
+    def bring(
+        step: object, cluster: Lab, buyers: int, filled: Census, progress: object
+    ) -> tuple[Sold, Remains, Census]:
+        sold, remains = seen.shown.outcome.sold, seen.remains
+        tag = f"{{{sold.event}}}"
+        commands: list[tuple[Any, ...]] = [
+            ("HSET", f"event:{tag}", *(cell for row in remains.event.items() for cell in row)),
+            ("HSET", f"seat:status:{tag}", *(cell for row in remains.status.items() for cell in row)),
+            ("HSET", f"seat:holder:{tag}", *(cell for row in remains.holder.items() for cell in row)),
+        ]
+        with Router(cluster.target()) as router:
+            router.execute([(key_slot(tag.encode()), command) for command in commands])
+            return sold, remains, take_census(router, Silent(), len(filled.digests))
+
+    monkeypatch.setattr(story, "sell_and_kill", bring)
+
+
+@pytest.mark.usefixtures("sold_elsewhere")
+def test_whatever_differs_after_the_restore_is_found_and_fails(seen: Seen, place: Path) -> None:
+    event, seat = seen.shown.outcome.sold.event, next(iter(seen.shown.outcome.seats.before))
+    commands: list[tuple[Any, ...]] = [
+        ("DEL", "{tag}:a"),
+        ("APPEND", "{tag}:b", "!"),
+        ("PEXPIRE", "sample:int:0", "999999999"),
+        ("SET", "uninvited", "guest"),
+        ("XGROUP", "SETID", "sample:stream-groups:22", "workers", "5-1"),  # these two no digest covers
+        ("HPERSIST", "sample:hash-field-ttl:20", "FIELDS", "1", "goes"),
+        ("HSET", f"seat:holder:{{{event}}}", seat, "somebody"),
+    ]
+
+    def spoil(router: Router) -> None:
+        for command in commands:
+            key = command[2 if command[0] == "XGROUP" else 1]
+            assert router.execute([(key_slot(key.encode()), command)]).values[0] in (0, 1, [1], 11, b"OK"), command
+
+    teller = Saboteur("restore", spoil)
+    shown = show(place, 100, BUYERS, Silent(), teller)
+    outcome, verified = shown.outcome, shown.outcome.verified
     assert outcome.verdict.word == "failed"
-    assert {name: getattr(outcome.verified, name) for name in found} == found
-    assert not outcome.digests.all_equal
-    assert re.search(r"^ 8\. .* NO ", teller.said.getvalue(), re.MULTILINE)
-    assert "FAILED" in teller.said.getvalue()
+    assert (verified.missing, verified.ttl_mismatch, verified.extra, verified.value_mismatch) == (1, 1, 1, 4)
+    assert (outcome.digests.missing, outcome.digests.extra) == (1, 1)
+    assert outcome.seats.others == (seat,)
+    assert [answer.word for answer in outcome.answers] == ["Yes", "No", "No"]
+    said = teller.said.getvalue()
+    assert "FAILED" in said
+    for title in ("Verify in full", "Compare digests", "Compare seats"):
+        assert re.search(rf"^ *\d+\. {title} +NO ", said, re.MULTILINE)
     page = shown.report.read_text(encoding="utf-8")
     assert "<h2>Failed</h2>" in page
-    assert command[1].decode() in page
-    assert "Not as it should be: missing=" in page
+    assert "{tag}:a" in page
+    assert "Not as it should be: missing=1" in page
+    assert page.count('class="odd"') == 1
     assert '<strong class="state failed">1</strong>' in page
 
 
-@pytest.mark.usefixtures("without_failover")
-@pytest.mark.parametrize(
-    "command",
-    [
-        (b"XGROUP", b"SETID", b"sample:stream-groups:22", b"workers", b"5-1"),
-        (b"HPERSIST", b"sample:hash-field-ttl:20", b"FIELDS", b"1", b"goes"),
-    ],
-)
-def test_what_digests_do_not_cover_is_found_by_verify_as_the_report_says(
-    place: Path, command: tuple[bytes, ...]
-) -> None:
-    outcome = show(place, 100, Silent(), Saboteur("restore", *command)).outcome
-    assert outcome.verdict.word == "failed"
-    assert outcome.verified.value_mismatch == 1
-    assert outcome.digests.all_equal
+@pytest.mark.usefixtures("sold_elsewhere")
+def test_stopped_after_the_backup_it_leaves_no_set(place: Path) -> None:
+    def stop(router: Router) -> None:
+        raise KeyboardInterrupt
+
+    teller = Saboteur("check", stop)
+    with pytest.raises(KeyboardInterrupt):
+        show(place, 50, BUYERS, Silent(), teller)
+    assert {path.name for path in place.iterdir()} <= {MARK, ".lock"}
+    assert not listening(teller.port)
 
 
-def test_what_a_failover_took_away_is_found_and_fails(place: Path) -> None:
-    teller = Saboteur("break", b"DEL", b"{tag}:a")
-    outcome = show(place, 100, Silent(), teller).outcome
-    assert outcome.verdict.word == "failed"
-    assert outcome.digests.all_equal
-    assert outcome.failover.survived.missing == 1
-    assert "{tag}:a" in " ".join(outcome.verdict.reasons)
-    assert re.search(r"^11\. .* NO ", teller.said.getvalue(), re.MULTILINE)
+def test_the_exit_code_of_a_demo_that_did_not_pass_is_15(monkeypatch: pytest.MonkeyPatch, seen: Seen) -> None:
+    from typer.testing import CliRunner
+
+    from understudy.cli.main import app
+    from understudy.errors import VerdictError
+
+    bad = dataclasses.replace(seen.shown.outcome.verdict, word="unknown")
+    shown = Shown(dataclasses.replace(seen.shown.outcome, verdict=bad), seen.shown.report, seen.shown.details)
+    monkeypatch.setattr(showing, "show", lambda *_: shown)
+    result = CliRunner().invoke(app, ["demo"])
+    assert isinstance(result.exception, VerdictError)
+    assert result.exception.exit_code == 15
+    result = CliRunner().invoke(app, ["demo", "--json"])
+    assert result.exit_code == 15
+    told = json.loads(result.stdout)
+    assert told["verdict"] == "unknown"
+    assert told["report"] == str(seen.shown.report)
+    monkeypatch.setattr(showing, "show", lambda *_: seen.shown)
+    assert CliRunner().invoke(app, ["demo", "--json"]).exit_code == 0
 
 
-def test_a_straggler_of_the_load_is_not_taken_for_a_key_that_changed(with_a_straggler: Outcome) -> None:
-    assert with_a_straggler.verdict.word == "passed"
-    assert with_a_straggler.failover.survived.extra == 0
-
-
-def test_a_failover_that_costs_more_than_is_allowed_fails_the_demo(
-    monkeypatch: pytest.MonkeyPatch, place: Path
-) -> None:
-    strict = kill.SCENARIO.model_copy(update={"budget": Budget(max_downtime_s=0.1)})
-    monkeypatch.setattr(kill, "SCENARIO", strict)
-    teller = Plain(said := io.StringIO())
-    shown = show(place, 100, Silent(), teller)
-    verdict = shown.outcome.verdict
-    assert verdict.word == "failed"
-    assert "came back with the same value" in verdict.sentence
-    assert re.search(
-        r"recommended: shard 1 was without a success for [\d.]+ s; 0.1 s are allowed", str(verdict.reasons)
-    )
-    assert re.search(r"^10\. .* NO ", said.getvalue(), re.MULTILINE)
-    page = shown.report.read_text(encoding="utf-8")
-    assert "<h2>Failed</h2>" in page
-    assert 'A primary dies: <span class="state failed">failed</span>' in page
+def test_a_page_is_made_of_a_demo_in_which_nothing_was_sold_or_killed(seen: Seen) -> None:
+    outcome = seen.shown.outcome
+    [(found, verdict)] = outcome.sold.sale.runs
+    nothing = dataclasses.replace(found, outages=(), marks=(), tally=dataclasses.replace(found.tally, sold=0))
+    sale = dataclasses.replace(outcome.sold.sale, runs=((nothing, verdict),))
+    sold = dataclasses.replace(outcome.sold, sale=sale)
+    assert sold.came_back.word == "unknown"
+    seats = dataclasses.replace(outcome.seats, names=(), before={}, after={})
+    assert "Three bad nights" in report_page(dataclasses.replace(outcome, sold=sold, seats=seats))
 
 
 def descendants(of: int) -> set[int]:
@@ -291,64 +360,46 @@ def descendants(of: int) -> set[int]:
 
 
 @pytest.mark.parametrize(
-    ("during", "number", "code"),
+    ("until", "number", "code"),
     [
-        ("backup", signal.SIGTERM, 143),
-        ("failover", signal.SIGINT, 130),
-        pytest.param("backup", signal.SIGINT, 130, marks=pytest.mark.soak),
-        pytest.param("failover", signal.SIGTERM, 143, marks=pytest.mark.soak),
+        ("killed node-", signal.SIGINT, 130),
+        ("Understudy demo", signal.SIGTERM, 143),
+        pytest.param("killed node-", signal.SIGTERM, 143, marks=pytest.mark.soak),
+        pytest.param(" 3. ", signal.SIGINT, 130, marks=pytest.mark.soak),  # clients and gateways start
+        pytest.param("all servers agree", signal.SIGINT, 130, marks=pytest.mark.soak),
+        pytest.param(" 6. ", signal.SIGINT, 130, marks=pytest.mark.soak),
+        pytest.param(" 9. ", signal.SIGTERM, 143, marks=pytest.mark.soak),
+        pytest.param("13. ", signal.SIGINT, 130, marks=pytest.mark.soak),
     ],
-    ids=lambda value: getattr(value, "name", str(value)),
+    ids=lambda value: getattr(value, "name", str(value)).strip(),
 )
 def test_interrupted_it_leaves_neither_processes_nor_files(
-    understudy_home: Path, place: Path, during: str, number: signal.Signals, code: int
+    understudy_home: Path, place: Path, until: str, number: signal.Signals, code: int
 ) -> None:
     running = subprocess.Popen(
-        [sys.executable, "-m", "understudy", "demo", "--keys", "3000", "--out-dir", str(place)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env={**os.environ},
+        [sys.executable, "-m", "understudy", "demo", "--keys", "500", "--buyers", "30", "--out-dir", str(place)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env={**os.environ},
     )  # fmt: skip
     with contextlib.ExitStack() as stack:
         stack.callback(running.kill)
         assert running.stdout
-        assert running.stderr
         seen = ""
-        while not seen.startswith(" 3. " if during == "backup" else " 9. "):
+        while not seen.startswith(until):
             seen = running.stdout.readline()
-            assert seen, running.communicate()
-        while during == "failover" and seen != "killed node-1\n":
-            seen = running.stderr.readline()
             assert seen, running.communicate()
         processes = descendants(running.pid)
         commands = [Path(f"/proc/{one}/cmdline").read_bytes() for one in processes]
-        assert sum(b"drill.workload" in one for one in commands) == (4 if during == "failover" else 0)
+        if until == "killed node-":
+            assert sum(b"drill.workload" in one for one in commands) == 4
+            assert sum(b"waitingroom" in one for one in commands) >= 2
         directories = {Path(f"/proc/{one}/cwd").readlink() for one in processes} - {Path.cwd()}
-        assert directories, "servers run in the directory of the lab"
         if number == signal.SIGINT:
             os.killpg(running.pid, number)  # as a terminal does it: everyone in the group hears it
         else:
             running.send_signal(number)
-        _, complaints = running.communicate(timeout=30)
+        complaints, _ = running.communicate(timeout=60)
     assert running.returncode == code, complaints
     assert "Traceback" not in complaints
     eventually(lambda: not any(Path(f"/proc/{one}").exists() for one in processes))
     assert {path.name for path in place.iterdir()} <= {MARK, ".lock"}
     assert not any(directory.exists() for directory in directories)
-
-
-@pytest.mark.usefixtures("without_failover")
-def test_the_exit_code_of_a_demo_that_failed_is_15(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
-    """The command itself, with a teller that spoils the cluster instead of the one for the terminal."""
-    from typer.testing import CliRunner
-
-    from understudy.cli.main import app
-    from understudy.demo import tell
-    from understudy.errors import VerdictError
-
-    monkeypatch.setattr(tell, "for_output", lambda *_, **__: Saboteur("restore", b"DEL", b"{tag}:a"))
-    result = CliRunner().invoke(app, ["demo", "--keys", "50", "--out-dir", str(place)])
-    assert isinstance(result.exception, VerdictError)
-    assert result.exception.exit_code == 15
-    monkeypatch.setattr(tell, "Mute", lambda: Saboteur("restore", b"DEL", b"{tag}:a"))
-    result = CliRunner().invoke(app, ["demo", "--keys", "50", "--out-dir", str(place), "--json"])
-    assert result.exit_code == 15
-    assert json.loads(result.stdout)["verdict"] == "failed"

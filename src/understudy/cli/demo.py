@@ -16,15 +16,16 @@ from understudy.errors import UsageError, VerdictError
 
 def command(
     keys: Annotated[int, typer.Option(min=1, max=1_000_000, help="Fill the cluster with so many keys.")] = 40_000,
+    buyers: Annotated[int, typer.Option(min=10, max=20_000, help="Sell to so many; a third as many seats.")] = 360,
     out_dir: Annotated[
         Path, typer.Option(help="Where the set and the report pages go; an earlier demo's are replaced.")
     ] = Path("understudy-demo"),
     as_json: Json = False,
 ) -> None:
-    """Show it all: a real cluster is filled, backed up, lost, restored and verified; then a primary dies under load.
+    """Show it all: a sale outlives the death of its server; then all is backed up, lost, restored, compared, rehearsed.
 
-    The cluster is started for this on free ports and is gone afterwards; no server of yours is touched.
-    Leaves the set and a report page. Exits with 15 where not everything came back, or did not survive the failover.
+    A cluster and two gateways are started for this on free ports and are gone afterwards; no server of yours is
+    touched. Leaves the set and a report page. Exits with 15 where anything was not as it should be, or is not known.
 
     \b
     Examples:
@@ -33,6 +34,7 @@ def command(
     """
     try:
         from understudy.demo.show import show
+        from understudy.waitingroom import tokens  # noqa: F401 - the gateways need it
     except ImportError as error:
         raise UsageError(
             "showing the demo", f"{error.name} is not installed", "pip install 'understudy[demo]'"
@@ -41,7 +43,7 @@ def command(
     from understudy.demo.tell import Mute, for_output
 
     teller = Mute() if as_json else for_output(sys.stdout, colour=on_terminal())
-    shown = show(out_dir, keys, progress.for_terminal(quiet=as_json), teller)
+    shown = show(out_dir, keys, buyers, progress.for_terminal(quiet=as_json), teller)
     verdict = shown.outcome.verdict
     if as_json:
         print_json(shown.as_data())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
+from math import inf
 
 from understudy.errors import IncompleteError
 from understudy.progress import Progress, stage
+from understudy.sale.run import EVENT
 from understudy.valkey.keyspace import list_slots
 from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
@@ -14,21 +17,29 @@ from understudy.valkey.topology import SLOTS
 from understudy.valkey.wire import Command, Reply, ReplyError
 
 _STEP_KEYS = 2000
+SALE = f"{{{EVENT}-".encode()  # in the name of every key of the event
 _GONE = b"0" * 40  # the digest of a key that is not there
 
 
 @dataclass
 class Census:
-    """Every key with its digest, and how many there are of each type and kind; `expiring` have an expiry.
+    """Every key with its digest, and how many there are of each type and kind.
 
-    `kinds` counts the kinds of `lab.sample`, which stand in the names that it gives.
+    `kinds` counts the kinds of `lab.sample`, which stand in the names that it gives, and the keys of the sale.
+    `ends` has the moment (seconds since 1970) at which a key expires, for those that do; `taken_s` is when we looked.
     """
 
     digests: dict[bytes, bytes] = field(default_factory=dict)
     types: Counter[str] = field(default_factory=Counter)
     kinds: Counter[str] = field(default_factory=Counter)
-    expiring: int = 0
+    ends: dict[bytes, float] = field(default_factory=dict)
+    taken_s: float = 0.0
     functions: list[bytes] = field(default_factory=list)
+
+    def expired(self, later: Census) -> frozenset[bytes]:
+        """Return the keys that are not there any more when looked at later, and whose time was over by then."""
+        gone = self.digests.keys() - later.digests.keys()
+        return frozenset(key for key in gone if self.ends.get(key, inf) <= later.taken_s)
 
 
 def take_census(router: Router, progress: Progress, total: int) -> Census:
@@ -44,6 +55,7 @@ def take_census(router: Router, progress: Progress, total: int) -> Census:
                 some = names[start : start + _STEP_KEYS]
                 _record(router, some, census)
                 progress.advance(len(some))
+    census.taken_s = time.time()
     return census
 
 
@@ -63,19 +75,28 @@ def _record(router: Router, names: list[bytes], census: Census) -> None:
             continue  # it expired meanwhile
         census.digests[name] = digest[0]
         census.types[kind.decode()] += 1
-        census.expiring += ttl_ms >= 0
-        origin, _, rest = name.partition(b":")
-        census.kinds[rest.split(b":")[0].decode() if origin == b"sample" else "odd names"] += 1
+        if ttl_ms >= 0:
+            census.ends[name] = time.time() + ttl_ms / 1000
+        census.kinds[_kind(name)] += 1
+
+
+def _kind(name: bytes) -> str:
+    origin, _, rest = name.partition(b":")
+    if origin == b"sample":
+        return rest.split(b":")[0].decode()
+    return "the sale" if name.startswith(b"waitingroom:") or SALE in name else "odd names"
 
 
 def functions(router: Router) -> list[bytes]:
-    """Return what `FUNCTION LIST` says on each primary; empty where the server is too old for functions."""
+    """Return name and code of each library on each primary; nothing where the server is too old for functions."""
     found: list[bytes] = []
     for shard in router.topology.shards:
         if shard.primary:
             reply: Reply = router.wire(shard.primary.address).pipeline([("FUNCTION", "LIST", "WITHCODE")])[0]
             if not isinstance(reply, ReplyError):
-                found += [repr(library).encode() for library in reply]
+                # the order of a library's functions is each server's own
+                told = (dict(zip(library[::2], library[1::2], strict=True)) for library in reply)
+                found += [one[b"library_name"] + b"\n" + one[b"library_code"] for one in told]
     return sorted(found)
 
 

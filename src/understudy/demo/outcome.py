@@ -9,16 +9,19 @@ from typing import Any
 
 from understudy.backup.component import RestoreReport
 from understudy.backup.verify_report import VerifyReport
-from understudy.demo.failover import Failover
+from understudy.demo.answers import Answer
+from understudy.demo.seats import Seats
 from understudy.demo.seen import Machine, SetSeen, ShardSeen
+from understudy.demo.sold import Sold
 from understudy.demo.verdict import Digests, Verdict
+from understudy.operations.rehearse_findings import Rehearsal
 
 NEXT = (
-    "understudy up cluster",
-    "understudy backup",
-    "understudy restore latest --dry-run",
-    "understudy drill cluster --html drill.html",
+    ("understudy up cluster", "a cluster of your own, at 127.0.0.1:7001"),
+    ("understudy rehearse --take", "back it up, restore that elsewhere, compare every key"),
+    ("understudy drill cluster --html drill.html", "kill a primary under your client's settings"),
 )
+"""What to try next: what to type, and what it does."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +41,16 @@ class Step:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The whole story."""
+    """The whole story. `keys` is what the cluster held when the backup began, `filled` before the sale."""
 
     verdict: Verdict
+    answers: tuple[Answer, ...]
     finished_at: str
     machine: Machine
     steps: tuple[Step, ...]
     shards: tuple[ShardSeen, ...]
     keys: int
+    filled: int
     types: Mapping[str, int]
     kinds: Mapping[str, int]
     expiring: int
@@ -55,7 +60,9 @@ class Outcome:
     restored: RestoreReport
     verified: VerifyReport
     digests: Digests
-    failover: Failover
+    sold: Sold
+    seats: Seats
+    rehearsal: Rehearsal
 
     @property
     def took_s(self) -> float:
@@ -71,14 +78,15 @@ class Outcome:
 
     def as_data(self) -> dict[str, Any]:
         """Return the outcome as `--json` prints it."""
-        data = dataclasses.asdict(dataclasses.replace(self, failover=None))  # type: ignore[arg-type]
-        data["failover"] = self.failover.as_data()
-        data["verdict"], data["sentence"], data["reasons"] = (
-            self.verdict.word,
-            self.verdict.sentence,
-            list(self.verdict.reasons),
-        )
+        bare = dataclasses.replace(self, sold=None, rehearsal=None)  # type: ignore[arg-type]
+        data = dataclasses.asdict(bare)
+        data["sale"], data["rehearsal"] = self.sold.as_data(), self.rehearsal.as_data()
+        data["verdict"], data["sentence"] = self.verdict.word, self.verdict.sentence
+        data["reasons"] = list(self.verdict.reasons)
+        for told in data["answers"]:
+            told["verdict"] = told.pop("verdict")["word"]
         data["verified"]["clean"] = self.verified.clean
+        data["seats"] |= {"sold": self.seats.sold, "same": self.seats.same}
         data["took_s"] = self.took_s
-        data["next"] = list(NEXT)
+        data["next"] = [typed for typed, _ in NEXT]
         return data

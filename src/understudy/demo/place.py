@@ -16,7 +16,7 @@ from understudy.errors import NotFoundError, RefusedError, UnreachableError
 MARK = ".understudy-demo"
 SET_NAME = "understudy-demo"
 REPORT = "report.html"
-DRILL = "drill.html"
+DETAILS = ("sale", "drill", "rehearsal")
 _OTHER = "Name another one with --out-dir, or empty it."
 
 
@@ -36,10 +36,9 @@ class Place:
         """Return where the report page goes."""
         return self.directory / REPORT
 
-    @property
-    def drill(self) -> Path:
-        """Return where the page of the failover goes."""
-        return self.directory / DRILL
+    def page(self, of: str) -> Path:
+        """Return where a page of details goes: one of `DETAILS`."""
+        return self.directory / f"{of}.html"
 
     @contextlib.contextmanager
     def unless_unfinished(self, taken: SetId) -> Iterator[None]:

@@ -8,13 +8,15 @@ from typing import Any
 
 from understudy.backup.set import SetId
 from understudy.demo.outcome import Outcome
-from understudy.demo.place import claim
+from understudy.demo.place import DETAILS, claim
 from understudy.demo.report import report_page
 from understudy.demo.story import run
 from understudy.demo.tell import Teller
 from understudy.drill import report as drill
+from understudy.operations.rehearse_report import rehearsal_page
 from understudy.pages.page import write
 from understudy.progress import Progress
+from understudy.sale import report as sale
 
 
 @dataclass(frozen=True)
@@ -23,19 +25,19 @@ class Shown:
 
     outcome: Outcome
     report: Path
-    drill: Path
+    details: dict[str, Path]
 
     def as_data(self) -> dict[str, Any]:
         """Return it as `--json` prints it."""
         return self.outcome.as_data() | {
             "report": str(self.report),
-            "drill_report": str(self.drill),
+            **{f"{name}_report": str(path) for name, path in self.details.items()},
             "out_dir": str(self.report.parent),
         }
 
 
-def show(directory: Path, keys: int, progress: Progress, teller: Teller) -> Shown:
-    """Tell the story with so many keys, and leave its set and its pages in `directory`.
+def show(directory: Path, keys: int, buyers: int, progress: Progress, teller: Teller) -> Shown:
+    """Tell the story with so many keys and buyers, and leave its set and its pages in `directory`.
 
     What an earlier demo left there is replaced only once the new report stands.
 
@@ -45,9 +47,11 @@ def show(directory: Path, keys: int, progress: Progress, teller: Teller) -> Show
     """
     with claim(directory) as place:
         teller.opening()
-        outcome = run(place, keys, progress, teller)
-        write(place.drill, drill.report_page(outcome.failover.report))
+        outcome = run(place, keys, buyers, progress, teller)
+        write(place.page("sale"), sale.report_page(outcome.sold.sale))
+        write(place.page("drill"), drill.report_page(outcome.sold.clients))
+        write(place.page("rehearsal"), rehearsal_page(outcome.rehearsal))
         write(place.report, report_page(outcome))
         place.clear(keep=SetId.parse(outcome.backup.id))
     teller.closing(outcome, str(place.report))
-    return Shown(outcome, place.report, place.drill)
+    return Shown(outcome, place.report, {name: place.page(name) for name in DETAILS})

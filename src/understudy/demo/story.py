@@ -1,4 +1,4 @@
-"""The story: a real cluster is filled, backed up, lost, restored and verified; then a primary dies under load."""
+"""The story: a sale outlives its primary; then everything is backed up, lost, restored, compared and rehearsed."""
 
 from __future__ import annotations
 
@@ -7,21 +7,20 @@ from datetime import UTC, datetime
 
 from understudy import lab
 from understudy.backup.check import check
-from understudy.backup.component import RestoreOptions
 from understudy.backup.components.redis import RedisComponent
-from understudy.backup.restore import restore
 from understudy.backup.take import take
-from understudy.backup.verify import verify
-from understudy.demo.census import functions, key_count, take_census
+from understudy.demo import answers
+from understudy.demo.census import take_census
 from understudy.demo.fill import fill
-from understudy.demo.kill import kill_a_primary
+from understudy.demo.lose import lose_and_restore
 from understudy.demo.outcome import Outcome
 from understudy.demo.place import SET_NAME, Place
+from understudy.demo.rehearse import rehearse
 from understudy.demo.seen import Machine, SetSeen, ShardSeen
+from understudy.demo.sell import sell_and_kill
 from understudy.demo.steps import Steps
 from understudy.demo.tell import Teller
-from understudy.demo.verdict import Digests, judge, overall
-from understudy.lab import sample
+from understudy.demo.verdict import judge, overall
 from understudy.pages.figures import count, size
 from understudy.progress import Progress, stage
 from understudy.valkey.discovery import server_version
@@ -30,8 +29,8 @@ from understudy.valkey.router import Router
 PROFILE = "local"
 
 
-def run(place: Place, keys: int, progress: Progress, teller: Teller) -> Outcome:
-    """Tell the whole story with so many keys, and return what was done and found.
+def run(place: Place, keys: int, buyers: int, progress: Progress, teller: Teller) -> Outcome:
+    """Tell the whole story with so many keys and buyers, and return what was done and found.
 
     The cluster is gone afterwards, in every case. Interrupted or failed, it leaves no set of its own behind.
 
@@ -58,6 +57,14 @@ def run(place: Place, keys: int, progress: Progress, teller: Teller) -> Outcome:
             written = sum(shard.keys for shard in shards)
             says.figure, says.amount, says.unit = f"{count(written, 'key')} and a function library", written, "keys"
 
+        with step("record", "Record digests") as says:
+            filled = take_census(router, progress, written)
+            says.figure = f"DEBUG DIGEST-VALUE of {count(len(filled.digests), 'key')}"
+            says.amount, says.unit = len(filled.digests), "keys"
+
+        sold, remains, before = sell_and_kill(step, cluster, buyers, filled, progress)
+        held = len(before.digests)
+
         component = RedisComponent(target)
         stack.callback(component.close)
         with step("backup", "Back up") as says:
@@ -71,68 +78,44 @@ def run(place: Place, keys: int, progress: Progress, teller: Teller) -> Outcome:
             checked = check(taken.backup, progress)
             says.figure = f"whole: {count(len(seen.files), 'file')}, every checksum, {count(checked, 'record')} read"
 
-        with step("record", "Record digests") as says:
-            before = take_census(router, progress, written)
-            says.figure = f"DEBUG DIGEST-VALUE of {count(len(before.digests), 'key')}"
-            says.amount, says.unit = len(before.digests), "keys"
-
-        with step("wipe", "Lose everything") as says:
-            sample.wipe(router)
-            left, left_functions = key_count(router), functions(router)
-            says.figure = (
-                f"DBSIZE {written:,} -> {left:,}, functions {len(set(before.functions))} -> {len(set(left_functions))}"
-            )
-            says.good = not (left or left_functions)
-
-        with step("restore", "Restore") as says:
-            restored = restore(taken.backup, [component], RestoreOptions(), progress)[component.name]
-            says.figure = f"{restored.restored:,} restored, {restored.failed:,} failed; DBSIZE {key_count(router):,}"
-            says.good = not restored.failed
-            says.amount, says.unit = restored.restored, "keys"
-
-        with step("verify", "Verify in full") as says:
-            verified = verify(taken.backup, target, progress, sample=None)
-            says.figure = (
-                f"missing={verified.missing}, ttl_mismatch={verified.ttl_mismatch}, "
-                f"value_mismatch={verified.value_mismatch}, extra={verified.extra}"
-            )
-            says.good = verified.clean
-            says.amount, says.unit = verified.compared, "keys"
-
-        with step("compare", "Compare digests") as says:
-            after = take_census(router, progress, written)
-            digests = Digests.compare(before.digests, after.digests)
-            says.figure = f"{digests.equal:,} of {len(before.digests):,} equal"
-            says.good = digests.all_equal
-            says.amount, says.unit = digests.compared, "keys"
-
-        failover = kill_a_primary(step, cluster, after, progress)
+        back = lose_and_restore(step, cluster, component, taken, before, sold.event, remains, progress)
+        rehearsal = rehearse(step, taken, place, sold.event, back.seats.sold, cluster.directory, progress)
 
         restore_verdict = judge(
-            keys=written,
+            keys=held,
             in_set=seen.keys,
-            keys_after_wipe=left,
-            functions_after_wipe=len(set(left_functions)),
-            restored=restored,
-            verified=verified,
-            digests=digests,
-            functions_same=before.functions == after.functions,
+            keys_after_wipe=back.keys_after_wipe,
+            functions_after_wipe=back.functions_after_wipe,
+            restored=back.restored,
+            verified=back.verified,
+            digests=back.digests,
+            functions_same=back.functions_same,
+            seats=back.seats,
+            rehearsal=rehearsal.verdict,
         )
         return Outcome(
-            verdict=overall(restore_verdict, failover.verdict),
+            verdict=overall(sold.came_back, restore_verdict, sold.kept),
+            answers=(
+                answers.came_back(sold),
+                answers.restores(restore_verdict, held, back.digests, rehearsal),
+                answers.sold_twice(sold, back.seats),
+            ),
             finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
             machine=Machine.here(f"{name} {version}"),
             steps=tuple(step.done),
             shards=shards,
-            keys=written,
+            keys=held,
+            filled=written,
             types=dict(before.types.most_common()),
             kinds=dict(sorted(before.kinds.items())),
-            expiring=before.expiring,
+            expiring=len(before.ends),
             functions=len(set(before.functions)),
             backup=seen,
-            keys_after_wipe=left,
-            restored=restored,
-            verified=verified,
-            digests=digests,
-            failover=failover,
+            keys_after_wipe=back.keys_after_wipe,
+            restored=back.restored,
+            verified=back.verified,
+            digests=back.digests,
+            sold=sold,
+            seats=back.seats,
+            rehearsal=rehearsal,
         )

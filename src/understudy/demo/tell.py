@@ -8,12 +8,12 @@ from typing import Protocol, TextIO
 from understudy.demo.outcome import NEXT, Outcome, Step
 from understudy.pages.figures import seconds
 
-TITLE = (
-    "Understudy demo: a real cluster is filled, backed up, lost, restored and verified; then a primary dies under load"
-)
+TITLE = "Understudy demo: a sale outlives the death of its server; then all is backed up, lost, restored and rehearsed"
 
-
+COLOURS = {"passed": "green", "failed": "red", "unknown": "yellow"}
 _WIDTH = 120
+_QUESTION = 30
+_COMMAND = max(len(command) for command, _ in NEXT)
 
 
 class Teller(Protocol):
@@ -67,9 +67,12 @@ class Plain:
         self._line("\n" + fill(said, _WIDTH, break_long_words=False, break_on_hyphens=False))
         for reason in outcome.verdict.reasons:
             self._line(f"  {reason}")
-        self._line(f"Report: {report}\n\nTry next:")
-        for command in NEXT:
-            self._line(f"  {command}")
+        self._line()
+        for one in outcome.answers:
+            self._line(f"  {one.question:<{_QUESTION}} {one.word}: {one.number} {one.what}")
+        self._line(f"\nReport: {report}\n\nTry next:")
+        for command, what in NEXT:
+            self._line(f"  {command:<{_COMMAND}} # {what}")
 
 
 class Coloured:
@@ -107,7 +110,7 @@ class Coloured:
         from rich.text import Text  # noqa: PLC0415
 
         verdict = outcome.verdict
-        colour = {"passed": "green", "failed": "red", "unknown": "yellow"}[verdict.word]
+        colour = COLOURS[verdict.word]
         self._console.print()
         self._console.print(
             Text.assemble(
@@ -116,10 +119,19 @@ class Coloured:
         )
         for reason in verdict.reasons:
             self._console.print(f"  {reason}")
-        self._console.print(f"Report: {report}", soft_wrap=True)
+        self._console.print()
+        for one in outcome.answers:
+            tone = COLOURS[one.verdict.word]
+            line = Text.assemble(
+                f"  {one.question:<{_QUESTION}} ", (one.word, f"bold {tone}"), ": ", (one.number, "bold"),
+                f" {one.what}",
+            )  # fmt: skip
+            self._console.print(line, soft_wrap=True)
+        self._console.print(f"\nReport: {report}", soft_wrap=True)
         self._console.print("\nTry next:", style="dim")
-        for command in NEXT:
-            self._console.print(f"  {command}", soft_wrap=True)
+        for command, what in NEXT:
+            told = Text.assemble(f"  {command:<{_COMMAND}} ", (f"# {what}", "dim"))
+            self._console.print(told, soft_wrap=True)
 
 
 def for_output(out: TextIO, *, colour: bool) -> Teller:

@@ -38,7 +38,7 @@ def rehearsal_page(result: Rehearsal) -> str:
         when=f"{datetime.fromisoformat(result.began_at):%Y-%m-%d %H:%M:%S} UTC",
         headline=_headline(result),
         allowed=_allowed(result),
-        recovery=_recovery(result),
+        recovery=recovery(result),
         components=[_component(one) for one in result.components],
         counts=_counts(result.components),
         differences=[(one.title, [*one.failures, *one.differences]) for one in result.components if one.failed],
@@ -78,7 +78,7 @@ def _allowed(result: Rehearsal) -> str:
     return ", ".join(f"{duration(limit)} {of}" for limit, of in limits if limit is not None)
 
 
-def _recovery(result: Rehearsal) -> Markup:
+def recovery(result: Rehearsal) -> Markup:
     """Return the picture: each step from the end of the one before."""
     bars = [Bar(step.what, step.took_s, duration(step.took_s)) for step in result.opening]
     for one in result.components:

@@ -89,9 +89,10 @@ class Remains:
 class Sale:
     """Everything that is judged.
 
-    `header` holds `zero_ms` (the wall clock at 0 s), `ended_s` (when the last buyer was done), `seats` (their names),
-    `settings` (the event's), `rates` (rows of: from when, in seconds, and admissions a second), `replicas` (that
-    acknowledge), `layout`, `faults`, `loses` (whether one of them can cost what no replica had), `notes`.
+    `header` holds `event` (its name), `zero_ms` (the wall clock at 0 s), `ended_s` (when the last buyer was done),
+    `seats` (their names), `settings` (the event's), `rates` (rows of: from when, in seconds, and admissions a second),
+    `replicas` (that acknowledge), `layout`, `faults`, `loses` (whether one of them can cost what no replica had),
+    `notes`.
     """
 
     header: dict[str, Any]

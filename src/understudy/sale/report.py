@@ -103,13 +103,18 @@ def _run(number: int, found: SaleFindings, verdict: Verdict) -> dict[str, Any]:
             ("This tool was held up", f"{precise(found.lag_s)} at most"),
         ],
         "timeline": timeline(found),
-        "promises": [_promise(found, one) for one in found.findings],
+        "promises": promises(found),
         "outages": [
             (one.fault, f"{one.at_s:.2f} s", precise(one.gap_s), f"{one.from_s:.2f} s", f"{one.unanswered:,}")
             for one in found.outages
         ],
         "examples": list(_examples(found.findings)),
     }
+
+
+def promises(found: SaleFindings) -> list[tuple[object, ...]]:
+    """Return a row for each promise: what must not be, how often it was, of how many, whether it is judged."""
+    return [_promise(found, one) for one in found.findings]
 
 
 def _promise(found: SaleFindings, one: Finding) -> tuple[object, ...]:

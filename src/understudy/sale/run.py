@@ -80,7 +80,8 @@ class _Run:
         remains = self._remains()
         self.notes += trouble.failures
         header = {
-            "zero_ms": zero_ms, "ended_s": ended_s, "seats": [f"S{1 + one}" for one in range(plan.seats)],
+            "event": self.event, "zero_ms": zero_ms, "ended_s": ended_s,
+            "seats": [f"S{1 + one}" for one in range(plan.seats)],
             "settings": plan.settings, "rates": operator.rates, "replicas": plan.replicas, "layout": plan.layout,
             "faults": list(plan.faults), "loses": plan.loses, "buyers": plan.buyers, "unfinished": self.unfinished,
             "troubles": trouble.failures, "lag_s": self.lag_s, "seed": plan.seed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -62,12 +63,22 @@ class Trouble:
             said = fault.apply(replace(scene, undo=undo))
             self._tell("applied", scene.names, said)
             self.over.wait(self._plan.hold_fault_s)
+            if kind == "kill" and self._lab.layout != "standalone" and not self._lab.options.persist:
+                self._await_successor()
             undo.close()
             if fault.lasting:
                 self._tell("undone", scene.names, f"{kind} undone")
         self._lab.heal(_WHOLE_WITHIN_S)
         await_agreement(self._lab, _WHOLE_WITHIN_S)
         self._tell("whole", "", "all servers agree again")
+
+    def _await_successor(self) -> None:
+        """A server without its data must not be back before its replica took over: it would stay primary, and empty."""
+        until_s = time.monotonic() + _WHOLE_WITHIN_S
+        while time.monotonic() < until_s and not self.over.wait(0.05):
+            kinds = [one.kind for one in self._watch.events if one.kind in {"fault", "promoted"}]
+            if kinds[-1:] == ["promoted"]:
+                return
 
     def _gateway(self) -> None:
         number = self._random.randrange(len(self._gateways.addresses))
