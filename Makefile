@@ -62,6 +62,13 @@ format: $(READY)  ## let ruff mend what it can
 bench: $(READY)  ## measure backup, restore, drills and the waiting room, each against a baseline of the same run
 	@$(BIN)/python -m benchmarks
 
+docs: $(READY)  ## build the documentation site into site/, which needs nothing from elsewhere
+	@cd "$(HERE)" && NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "The site is in site/: open site/index.html, or, with its search: python3 -m http.server -d site"
+
+pictures: $(READY)  ## make docs/pictures/ again from real runs, in about five minutes (ONLY="up probe": some of them)
+	@$(BIN)/python "$(HERE)/docs/pictures/make.py" $(ONLY)
+
 lock: $(READY)  ## resolve requirements.lock again, with hashes, for every platform
 	@$(BIN)/uv pip compile pyproject.toml --group dev --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-header --quiet --upgrade -o requirements.lock
@@ -116,5 +123,5 @@ build-backup-tool:  ## build the image redis-backup-tool:latest (BASE_IMAGE, BUI
 dev-verify: $(READY)  ## compare a set with the server (INPUT_DIR, SAMPLE)
 	@$(BIN)/understudy verify -i "$(or $(INPUT_DIR),latest)" --sample $(SAMPLE) --out-dir "$(BACKUP_DIR)"
 
-.PHONY: help install demo test soak lint format bench lock up down logs clean build-backup-tool \
+.PHONY: help install demo test soak lint format bench docs pictures lock up down logs clean build-backup-tool \
 	backup-local-profile restore-latest-profile list-backups-profile dev-verify

@@ -1,7 +1,8 @@
 """Type what a page shows: its `console` blocks, command after command, each output against what the page says.
 
 Above a block the page may hold lines that nobody sees: `<!-- first: COMMAND -->` is typed before it (to break what the
-block mends), and must succeed. A command of ours whose output shows a line `Error: …` must fail, every other one not.
+block mends), and must succeed; `<!-- soak: HOW LONG -->` has `make soak` type it and the suite not; and with
+`<!-- not typed: REASON -->` nobody does. A command whose output shows a line `Error: …` must fail, every other one not.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BLOCK = re.compile(
-    r"(?P<first>(?:^<!-- first: [^\n]* -->\n)*)^```console\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"(?P<marks>(?:^<!-- [a-z ]+: [^\n]* -->\n)*)^```console\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-_FIRST = re.compile(r"<!-- first: (.*) -->")
+_MARK = re.compile(r"<!-- ([a-z ]+): (.*) -->")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _END = "\x1e"
 _OPTIONAL = re.compile(r"\b(curl|jq|redis-cli|age|gunzip|sha256sum|flock)\b")  # what not every machine has
 _FAILS = re.compile(r"^Error: ", re.MULTILINE)
 # what differs from run to run: ids, times, hashes, numbers and what they count
 _RANDOM = (
+    (re.compile(r"=0(?![\d.])"), "=none"),  # the one number that tells
+    (re.compile(r'(?<=")(?:[\w-]{1,64}\.)?[\w-]{22}(?=")|(?<=as )[\w-]{22}(?= until)'), "<ticket>"),
+    (re.compile(r"\beyJ[\w.-]+…?"), "<token>"),
     (re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}"), "<id>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?"), "<time>"),
-    (re.compile(r"\b\d[\d,.]*( ?(ms|s|m|min|h|d|B|KiB|MiB|GiB|TiB)\b)?(?!\w)( \d+ ?(s|m|min|h|d)\b)*"), "<n>"),
+    (re.compile(r"\b\d(?:[\d,.]*\d)?( ?(ms|s|m|min|h|d|B|KiB|MiB|GiB|TiB)\b)?(?!\w)( \d+ ?(s|m|min|h|d)\b)*"), "<n>"),
     (re.compile(r"\b[0-9a-f]{16,64}\b"), "<hex>"),
     (re.compile(r"[ \t]+"), " "),
     (re.compile(r"-{3,}"), "---"),
@@ -52,6 +56,8 @@ class Block:
     heading: str
     first: tuple[str, ...]
     steps: tuple[Step, ...]
+    soak: str = ""  # how long it takes, where it is for `make soak`
+    not_typed: str = ""  # why no test types it
 
     def lacks(self, path: str) -> set[str]:
         """Return the programs that it needs, that not every machine has, and that are not on this path."""
@@ -82,7 +88,12 @@ def blocks(text: str) -> list[Block]:
     found = []
     for match in _BLOCK.finditer(text):
         heading = [one[1] for one in _HEADING.finditer(text[: match.start()])][-1:] or [""]
-        found.append(Block(heading[0], tuple(_FIRST.findall(match["first"])), tuple(_steps(match["body"]))))
+        marks = _MARK.findall(match["marks"])
+        said = dict(marks)
+        assert set(said) <= {"first", "soak", "not typed"}, f"{said} above a block of {heading[0]!r}"
+        first = tuple(text for name, text in marks if name == "first")
+        steps = tuple(_steps(match["body"]))
+        found.append(Block(heading[0], first, steps, said.get("soak", ""), said.get("not typed", "")))
     return found
 
 

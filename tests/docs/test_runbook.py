@@ -109,7 +109,7 @@ def typed(page: Path, stack: Stack, until: str | None = None) -> list[str]:
     for block in blocks(stack.here(page.read_text())):
         if until and block.heading.startswith(until):
             break
-        if not block.lacks(stack.environ["PATH"]):
+        if not block.not_typed and not block.lacks(stack.environ["PATH"]):
             played = play(block, stack.folder, stack.environ)
             wrong += [f"## {block.heading}\n{one.wrong}" for one in played if one.wrong]
     return wrong

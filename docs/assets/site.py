@@ -1,0 +1,113 @@
+"""What the site adds to the pages: repository files that they link to, the commands, and each page's twin.
+
+The pages are written for the repository, where `../deploy/grafana/waitingroom.json` leads to a file. On the site such a
+link leads to a copy of that file under `files/` (of a folder: to a list of its files), and `../README.md` to the README
+as a page.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+sys.path.insert(0, str(Path(__file__).parent))
+from commands import page as commands_page
+
+ROOT = Path(__file__).parents[2]
+PROJECT = ("README.md", "README.ko.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")
+_FENCE = re.compile(r"^(```|~~~).*?^\1$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s]+)(?=\))")
+_UNSEEN = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the pages that stand outside docs/, and every file of the repository that some page links to."""
+    for name in PROJECT:
+        if name.endswith(".md"):
+            files.append(File.generated(config, f"project/{name}", abs_src_path=str(ROOT / name)))
+    files.append(File.generated(config, "reference/commands.md", content=commands_page()))
+    for linked in sorted({path for page in _pages() for path in _linked(page)}):
+        for file in _files(ROOT / linked):
+            name = f"files/{file.relative_to(ROOT)}"
+            if not files.get_file_from_path(name):
+                files.append(File.generated(config, name, abs_src_path=str(file)))
+        if (ROOT / linked).is_dir():
+            files.append(File.generated(config, f"files/{linked}/index.md", content=_listing(linked)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Have links of a page lead to where their goals are on the site; leave out what only the tests read."""
+    if page.file.src_uri.startswith("files/"):
+        return markdown
+    here = _in_repository(page.file.src_uri)
+
+    def moved(match: re.Match[str]) -> str:
+        path, hash_, anchor = match[1].partition("#")
+        goal = posixpath.normpath(posixpath.join(posixpath.dirname(here), path)) if path else here
+        return posixpath.relpath(_on_site(goal), posixpath.dirname(page.file.src_uri) or ".") + hash_ + anchor
+
+    parts, end = [], 0
+    for fence in _FENCE.finditer(markdown):
+        parts += [_LINK.sub(moved, _UNSEEN.sub("", markdown[end : fence.start()])), fence[0]]
+        end = fence.end()
+    return "".join([*parts, _LINK.sub(moved, _UNSEEN.sub("", markdown[end:]))])
+
+
+def on_page_context(context: Any, page: Any, config: Any, **_: Any) -> Any:
+    """Have the language switch lead to this page's twin, or to the front page where it has none."""
+    english = page.file.src_uri.replace(".ko.md", ".md")
+    twin = english.replace(".md", ".ko.md")
+    there = (ROOT / _in_repository(twin)).exists() or not english.startswith("project/")
+    if not (there and (ROOT / _in_repository(twin)).exists()):
+        english, twin = (english if page.file.src_uri == english else "index.md"), "index.ko.md"
+    links = {"en": english, "ko": twin}
+    for one in config.extra["alternate"]:
+        one["link"] = links[one["lang"]].replace(".md", ".html")
+    return context
+
+
+def on_post_page(output: str, page: Any, **_: Any) -> str:
+    """Say of a Korean page that it is one: for fonts, line breaks and readers."""
+    return output.replace('<html lang="en"', '<html lang="ko"', 1) if ".ko." in page.file.src_uri else output
+
+
+def _pages() -> list[Path]:
+    return [*(ROOT / name for name in PROJECT if name.endswith(".md")), *(ROOT / "docs").rglob("*.md")]
+
+
+def _linked(page: Path) -> set[str]:
+    """Return what a page links to that is neither in docs/ nor one of the project's pages."""
+    text = _FENCE.sub("", page.read_text())
+    goals = {os.path.relpath(page.parent / found.partition("#")[0], ROOT) for found in _LINK.findall(text)}
+    return {goal for goal in goals if _on_site(goal).startswith("files/") and (ROOT / goal).exists()}
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.is_file() and "__pycache__" not in file.parts)
+
+
+def _listing(folder: str) -> str:
+    names = [str(file.relative_to(ROOT / folder)) for file in _files(ROOT / folder)]
+    return f"# {folder}\n\nFiles of the repository:\n\n" + "".join(f"- [{name}]({name})\n" for name in names)
+
+
+def _on_site(repository_path: str) -> str:
+    """Return where a file of the repository is on the site."""
+    if repository_path.startswith("docs/"):
+        return repository_path.removeprefix("docs/")
+    if repository_path in PROJECT and repository_path.endswith(".md"):
+        return f"project/{repository_path}"
+    return f"files/{repository_path}" + ("/index.md" if (ROOT / repository_path).is_dir() else "")
+
+
+def _in_repository(site_path: str) -> str:
+    return site_path.removeprefix("project/") if site_path.startswith("project/") else f"docs/{site_path}"
