@@ -26,6 +26,7 @@ from understudy.backup.check import check
 from understudy.backup.set import BackupSet
 from understudy.demo import sell, story
 from understudy.demo import show as showing
+from understudy.demo.alone import alone
 from understudy.demo.census import Census, take_census
 from understudy.demo.outcome import NEXT, Step
 from understudy.demo.place import DETAILS, MARK
@@ -36,12 +37,19 @@ from understudy.demo.tell import Mute, Plain
 from understudy.lab import Lab
 from understudy.progress import Silent
 from understudy.sale.record import Remains
+from understudy.settings import load
 from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Address, Mode, Target
 
 pytestmark = pytest.mark.long(60)
 KEYS, BUYERS = 400, 30
+OF_THE_USER = {
+    "REDIS_PASSWORD": "secret",
+    "REDIS_TLS": "true",
+    "WAITINGROOM_REPLICAS": "7",
+    "UNDERSTUDY_CONFIG": "/none",
+}
 SHORT = {"before_s": 2.0, "hold_fault_s": 2.0, "settle_s": 0.5, "hold_ttl_s": 2.0, "finish_within_s": 120.0}
 STEPS = ["start", "fill", "record", "sell", "judge", "recount", "backup", "check"]
 STEPS += ["wipe", "restore", "verify", "compare", "seats", "rehearse"]
@@ -91,6 +99,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
         sold = sell.sell_and_kill
         patch.setattr(story, "sell_and_kill", sell_and_keep)
         patch.setattr(sell, "TIMES_S", SHORT)
+        for name, value in OF_THE_USER.items():  # none of it is the demo's business
+            patch.setenv(name, value)
         shown = show(place, KEYS, BUYERS, Silent(), Plain(said := io.StringIO()))
     yield Seen(shown, said.getvalue(), place, kept[0])
 
@@ -337,6 +347,16 @@ def test_the_exit_code_of_a_demo_that_did_not_pass_is_15(monkeypatch: pytest.Mon
     assert told["report"] == str(seen.shown.report)
     monkeypatch.setattr(showing, "show", lambda *_: seen.shown)
     assert CliRunner().invoke(app, ["demo", "--json"]).exit_code == 0
+
+
+def test_settings_of_the_user_are_put_aside_and_put_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in OF_THE_USER.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(KeyboardInterrupt), alone(tmp_path):
+        assert load().redis_password is None
+        assert "REDIS_TLS" not in os.environ
+        raise KeyboardInterrupt
+    assert {name: os.environ[name] for name in OF_THE_USER} == OF_THE_USER
 
 
 def test_a_page_is_made_of_a_demo_in_which_nothing_was_sold_or_killed(seen: Seen) -> None:

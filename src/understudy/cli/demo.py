@@ -16,7 +16,7 @@ from understudy.errors import UsageError, VerdictError
 
 def command(
     keys: Annotated[int, typer.Option(min=1, max=1_000_000, help="Fill the cluster with so many keys.")] = 40_000,
-    buyers: Annotated[int, typer.Option(min=10, max=20_000, help="Sell to so many; a third as many seats.")] = 360,
+    buyers: Annotated[int, typer.Option(min=10, max=5000, help="Sell to so many; a third as many seats.")] = 360,
     out_dir: Annotated[
         Path, typer.Option(help="Where the set and the report pages go; an earlier demo's are replaced.")
     ] = Path("understudy-demo"),

@@ -25,7 +25,7 @@ from understudy.valkey.router import Router
 ALLOWED = Allowed(max_lost=0)
 BUYERS_A_SEAT = 3
 TIMES_S: dict[str, Any] = {
-    "before_s": 5.0, "hold_fault_s": 4.0, "settle_s": 1.0, "hold_ttl_s": 4.0, "finish_within_s": 120.0,
+    "before_s": 5.0, "hold_fault_s": 3.0, "settle_s": 1.0, "hold_ttl_s": 4.0, "finish_within_s": 120.0,
 }  # fmt: skip
 
 
