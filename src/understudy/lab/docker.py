@@ -72,7 +72,7 @@ def _error(doing: str, said: str) -> UnderstudyError:
         found = re.search(r"find image '([^']+)'", said)
         name = found[1] if found else "IMAGE"
         return NotFoundError(
-            doing, f"the image is not there, and not to be had: {why}", f"docker pull {name}; or --image."
+            doing, f"the image is not here, and could not be pulled: {why}", f"docker pull {name}; or --image."
         )
     return ServerSaidError(doing, why)
 

@@ -61,6 +61,7 @@ def _fresh(name: str, options: Options) -> Outcome:
     lab = _lab(Record(name, options))
     if options.image is not None:
         docker.identify(options.image)  # pulled here, and not while a deadline runs
+        containers.sweep(directory)
     try:
         state.write(Record(name, options))
         lab.bring_up()
@@ -102,6 +103,8 @@ def down(name: str) -> bool:
         if record is None:
             if not state.directory(name).is_dir():
                 raise adopted.not_ours(name, "down") or _unknown(name)
+            if docker.on_path():  # what a killed `up` had begun may have come after the last `down`
+                containers.sweep(state.directory(name), suppress=True)
             return False
         ran = record.alive
         if record.options.persist and record.formed:

@@ -50,7 +50,7 @@ class Partition:
                 f"{scene.lab.binary} cannot be cut off the cluster bus by a relay",
                 "Use Valkey 9, or a sentinel lab, or method=packet-filter as root on Linux.",
             )
-        if scene.lab.layout != "sentinel":
+        if scene.lab.layout != "sentinel" and not scene.lab.options.bridged:
             _check_debug(scene.lab, scene.nodes)
         for node in scene.nodes:
             scene.relays[node.name] = interpose(scene.lab, node, scene.undo)
