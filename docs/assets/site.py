@@ -30,7 +30,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the pages that stand outside docs/, and every file of the repository that some page links to."""
     for name in PROJECT:
         if name.endswith(".md"):
-            files.append(File.generated(config, f"project/{name}", abs_src_path=str(ROOT / name)))
+            files.append(File.generated(config, _on_site(name), abs_src_path=str(ROOT / name)))
     files.append(File.generated(config, "reference/commands.md", content=commands_page()))
     for linked in sorted({path for page in _pages() for path in _linked(page)}):
         for file in _files(ROOT / linked):
@@ -64,10 +64,7 @@ def on_page_context(context: Any, page: Any, config: Any, **_: Any) -> Any:
     """Have the language switch lead to this page's twin, or to the front page where it has none."""
     english = page.file.src_uri.replace(".ko.md", ".md")
     twin = english.replace(".md", ".ko.md")
-    there = (ROOT / _in_repository(twin)).exists() or not english.startswith("project/")
-    if not (there and (ROOT / _in_repository(twin)).exists()):
-        english, twin = (english if page.file.src_uri == english else "index.md"), "index.ko.md"
-    links = {"en": english, "ko": twin}
+    links = {"en": english, "ko": twin if (ROOT / _in_repository(twin)).exists() else "index.ko.md"}
     for one in config.extra["alternate"]:
         one["link"] = links[one["lang"]].replace(".md", ".html")
     return context
@@ -105,9 +102,10 @@ def _on_site(repository_path: str) -> str:
     if repository_path.startswith("docs/"):
         return repository_path.removeprefix("docs/")
     if repository_path in PROJECT and repository_path.endswith(".md"):
-        return f"project/{repository_path}"
+        return f"project/{repository_path.lower()}"
     return f"files/{repository_path}" + ("/index.md" if (ROOT / repository_path).is_dir() else "")
 
 
 def _in_repository(site_path: str) -> str:
-    return site_path.removeprefix("project/") if site_path.startswith("project/") else f"docs/{site_path}"
+    found = [name for name in PROJECT if _on_site(name) == site_path]
+    return found[0] if found else f"docs/{site_path}"

@@ -149,8 +149,9 @@ def drill(place: Place) -> None:
     """A drill in a terminal, and its page."""
     width = 136
     command, lines = place.shown("understudy drill cluster --html report.html", width)
-    seen = [line for line in lines if "Histories:" not in line[1]]
-    picture(HERE / "drill.svg", [(command, seen)], width)
+    notes = next(n for n, (_, line) in enumerate(lines) if line.startswith("  before the fault"))
+    page = [line for line in lines if line[1].startswith("Page:")]
+    picture(HERE / "drill.svg", [(command, [*lines[:notes], (lines[notes][0], "  …"), *page])], width)
     with place.page((place.folder / "report.html").as_uri(), {"width": 1100, "height": 1060}) as page:
         page.screenshot(path=HERE / "drill.png")
 
@@ -189,9 +190,10 @@ def demo(place: Place) -> None:
     width = 124
     command, lines = place.shown("understudy demo", width)
     here = str(place.folder)
-    picture(HERE / "demo.svg", [(command, [(at, line.replace(here, "…")) for at, line in lines])], width, faster=6)
-    [report] = (place.folder / "understudy-demo").glob("*.html")
-    with place.page(report.as_uri(), {"width": 1100, "height": 1000}) as page:
+    picture(HERE / "demo.svg", [(command, [(at, line.replace(here, "…")) for at, line in lines])], width, plays_s=9)
+    with place.page(
+        (place.folder / "understudy-demo" / "report.html").as_uri(), {"width": 1100, "height": 1000}
+    ) as page:
         page.screenshot(path=HERE / "demo.png")
 
 

@@ -57,9 +57,10 @@ def typed(words: Sequence[str], env: Mapping[str, str], folder: Path, width: int
 
 
 def picture(
-    file: Path, shown: Sequence[tuple[str, Sequence[tuple[float, str]]]], width: int, faster: float | None = None
+    file: Path, shown: Sequence[tuple[str, Sequence[tuple[float, str]]]], width: int, plays_s: float | None = None
 ) -> None:
-    """Draw commands with what they wrote; with `faster` the lines come one after another, so many times as fast."""
+    """Draw commands with what they wrote; with `plays_s` the lines come one after another as they did,
+    all within so many seconds."""
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     times = []
     before = 0.0
@@ -73,13 +74,13 @@ def picture(
                 times.append(before + at)
         before = times[-1]
     svg = console.export_svg(title="", theme=_THEME, code_format=_FORMAT, unique_id="t")
-    file.write_text(_played(svg, times, faster) if faster else svg)
+    file.write_text(_played(svg, times, times[-1] / plays_s) if plays_s else svg)
 
 
 def _played(svg: str, times: Sequence[float], faster: float) -> str:
     def delayed(match: re.Match[str]) -> str:
         at = times[int(match[1])] if int(match[1]) < len(times) else times[-1]
-        return f'{match[0]} style="animation-delay:{0.6 + at / faster:.2f}s"'
+        return f'{match[0]} style="animation-delay:{0.3 + at / faster:.2f}s"'
 
     svg = re.sub(r'clip-path="url\(#t-line-(\d+)\)"', delayed, svg)
     moving = ".t-matrix text{animation:t 1ms both}@keyframes t{from{opacity:0}to{opacity:1}}"

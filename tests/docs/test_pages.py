@@ -67,10 +67,18 @@ def test_every_make_target_named_is_there(page: Path) -> None:
     assert not named - targets - later
 
 
-def test_both_readmes_show_the_same() -> None:
-    english, korean = ((ROOT / name).read_text() for name in ("README.md", "README.ko.md"))
+@pytest.mark.parametrize("page", ["README", "docs/index"])
+def test_english_and_korean_show_the_same(page: str) -> None:
+    english, korean = ((ROOT / f"{page}{end}").read_text() for end in (".md", ".ko.md"))
+    name = page.rpartition("/")[2]
     assert blocks(english) == blocks(korean)
-    assert sorted(set(links(english)) - {"README.ko.md"}) == sorted(set(links(korean)) - {"README.md"})
+    assert [re.sub(r"[^#].*", "", line) for line in english.splitlines() if line.startswith("#")] == [
+        re.sub(r"[^#].*", "", line) for line in korean.splitlines() if line.startswith("#")
+    ]
+    assert english.count("\n| ") == korean.count("\n| ")
+    ours = {f"{name}.md", f"{name}.ko.md"}
+    goals = [{link.replace("runbook.ko.md", "runbook.md") for link in links(text)} - ours for text in (english, korean)]
+    assert goals[0] == goals[1]
 
 
 def test_wrong_links_and_commands_are_noticed(tmp_path: Path) -> None:

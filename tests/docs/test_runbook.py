@@ -28,6 +28,7 @@ from understudy.valkey.router import Router
 pytestmark = pytest.mark.long(20)
 DOCS = repository_root() / "docs"
 OPERATIONS, RUNBOOK, KOREAN = (DOCS / name for name in ("operations.md", "runbook.md", "runbook.ko.md"))
+REHEARSALS = DOCS / "rehearsals.md"
 TOML = re.compile(r"^```toml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 API_KEY = "planted-qdrant-key"
 OURS = re.compile(r"(REDIS|BACKUP|POSTGRES|DATABASE|QDRANT|SCHEDULE|REHEARSE|AWS|PG|ENV|S3|DAILY|RETENTION)_?\w*")
@@ -119,6 +120,19 @@ def typed(page: Path, stack: Stack, until: str | None = None) -> list[str]:
 def test_the_first_set_and_the_five_disasters_go_as_the_pages_show(stack: Stack) -> None:
     wrong = typed(OPERATIONS, stack) + typed(RUNBOOK, stack, until="6. ")
     assert not wrong, "\n\n".join(wrong)
+    ask_as_rehearsals_do(stack)
+    wrong = typed(REHEARSALS, stack)
+    assert not wrong, "\n\n".join(wrong)
+
+
+def ask_as_rehearsals_do(stack: Stack) -> None:
+    """Put the checks of the page into the settings, in the place of those that are there."""
+    [checks] = TOML.findall(REHEARSALS.read_text())
+    file = stack.folder / "understudy.toml"
+    file.write_text(file.read_text().partition("[[rehearse.checks]]")[0] + checks)
+    program = stack.folder / "smoke.sh"
+    program.write_text("#!/bin/sh\necho search works\n")
+    program.chmod(0o700)
 
 
 @pytest.mark.soak
