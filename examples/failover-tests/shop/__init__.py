@@ -1,0 +1,1 @@
+"""A shop that keeps its orders in a Valkey cluster."""
