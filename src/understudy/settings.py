@@ -161,7 +161,8 @@ class _SecretFiles(PydanticBaseSettingsSource):
         for name, variable in secret_file_names().items():
             if path := os.environ.get(variable):
                 try:
-                    found.setdefault(_alias(name), Path(path).read_text().rstrip("\r\n"))
+                    if text := Path(path).read_text().rstrip("\r\n"):
+                        found.setdefault(_alias(name), text)
                 except (OSError, UnicodeDecodeError) as error:
                     why = error.strerror if isinstance(error, OSError) else "it is no text"
                     raise UsageError(f"reading {path}", why or str(error), f"Check {variable}.") from None
