@@ -63,7 +63,7 @@ bench: $(READY)  ## measure backup, restore, drills and the waiting room, each a
 	@$(BIN)/python -m benchmarks
 
 docs: $(READY)  ## build the documentation site into site/, which needs nothing from elsewhere
-	@cd "$(HERE)" && NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@cd "$(HERE)" && NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 	@echo "The site is in site/: open site/index.html, or, with its search: python3 -m http.server -d site"
 
 pictures: $(READY)  ## make docs/pictures/ again from real runs, in about five minutes (ONLY="up probe": some of them)

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from commands import page as commands_page
 
 ROOT = Path(__file__).parents[2]
+_LISTING = "files-of-this-folder.md"
 PROJECT = ("README.md", "README.ko.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")
 _FENCE = re.compile(r"^(```|~~~).*?^\1$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s]+)(?=\))")
@@ -34,17 +35,17 @@ def on_files(files: Files, config: Any) -> Files:
     files.append(File.generated(config, "reference/commands.md", content=commands_page()))
     for linked in sorted({path for page in _pages() for path in _linked(page)}):
         for file in _files(ROOT / linked):
-            name = f"files/{file.relative_to(ROOT)}"
+            name = _on_site(str(file.relative_to(ROOT)))
             if not files.get_file_from_path(name):
                 files.append(File.generated(config, name, abs_src_path=str(file)))
         if (ROOT / linked).is_dir():
-            files.append(File.generated(config, f"files/{linked}/index.md", content=_listing(linked)))
+            files.append(File.generated(config, _on_site(linked), content=_listing(linked)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Have links of a page lead to where their goals are on the site; leave out what only the tests read."""
-    if page.file.src_uri.startswith("files/"):
+    if page.file.src_uri.endswith(f"/{_LISTING}"):
         return markdown
     here = _in_repository(page.file.src_uri)
 
@@ -94,7 +95,7 @@ def _files(path: Path) -> list[Path]:
 
 def _listing(folder: str) -> str:
     names = [str(file.relative_to(ROOT / folder)) for file in _files(ROOT / folder)]
-    return f"# {folder}\n\nFiles of the repository:\n\n" + "".join(f"- [{name}]({name})\n" for name in names)
+    return f"# {folder}\n\nFiles of the repository:\n\n" + "".join(f"- [{name}]({_readme(name)})\n" for name in names)
 
 
 def _on_site(repository_path: str) -> str:
@@ -103,9 +104,16 @@ def _on_site(repository_path: str) -> str:
         return repository_path.removeprefix("docs/")
     if repository_path in PROJECT and repository_path.endswith(".md"):
         return f"project/{repository_path.lower()}"
-    return f"files/{repository_path}" + ("/index.md" if (ROOT / repository_path).is_dir() else "")
+    return f"files/{_readme(repository_path)}" + (f"/{_LISTING}" if (ROOT / repository_path).is_dir() else "")
+
+
+def _readme(path: str) -> str:
+    """Return a name that is no index page: a README stands beside a list of its folder."""
+    return re.sub(r"README\.md$", "readme.md", path)
 
 
 def _in_repository(site_path: str) -> str:
+    if site_path.startswith("files/"):
+        return re.sub(r"readme\.md$", "README.md", site_path.removeprefix("files/"))
     found = [name for name in PROJECT if _on_site(name) == site_path]
     return found[0] if found else f"docs/{site_path}"
