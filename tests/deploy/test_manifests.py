@@ -70,7 +70,7 @@ def test_kustomize_renders_the_same(variant: str, tmp_path: Path) -> None:
     said = {"kind": "Kustomization", "resources": [first], "components": components}
     (tmp_path / "kustomization.yaml").write_text(json.dumps(said))
     ran = subprocess.run(["kubectl", "kustomize", tmp_path.resolve()], capture_output=True, text=True, check=False)
-    assert ran.returncode == 0 and not ran.stderr, ran.stderr
+    assert ran.returncode == 0, ran.stderr
     plain = re.sub(
         r"\b(name: understudy)-[a-z0-9]{10}$", r"\1", ran.stdout, flags=re.MULTILINE
     )  # the hash of the settings
