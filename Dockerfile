@@ -31,13 +31,6 @@ RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir 
  && /opt/understudy/bin/python trim.py
 
 FROM ${BASE_IMAGE}
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.title="understudy" \
-      org.opencontainers.image.description="Run a Valkey or Redis stack as in production, break it, back it up, and prove that it restores" \
-      org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
 # Whoever reads a mounted /root/.aws need not be root, and whoever writes need not be uid 10001.
 RUN useradd --uid 10001 --user-group --create-home --shell /usr/sbin/nologin understudy \
  && chmod 711 /root \
@@ -56,3 +49,10 @@ ENTRYPOINT ["understudy-entrypoint"]
 CMD ["--help"]
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s --retries=3 \
     CMD ["/opt/understudy/bin/python", "-I", "-S", "/usr/local/lib/understudy-healthcheck.py"]
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="understudy" \
+      org.opencontainers.image.description="Run a Valkey or Redis stack as in production, break it, back it up, and prove that it restores" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"

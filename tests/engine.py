@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Sequence
 from functools import cache
 
+import pytest
+
 _IMAGES = ("understudy-test/valkey:latest", "valkey/valkey:9")
 
 
@@ -44,3 +46,26 @@ def compose() -> Sequence[str]:
     if _answers("compose", "version"):
         return ("docker", "compose")
     return ("docker-compose",) if shutil.which("docker-compose") else ()
+
+
+@cache
+def image_there(name: str) -> bool:
+    """Whether the engine has this image."""
+    return shutil.which("docker") is not None and _answers("image", "inspect", "--format", "{{.Id}}", name)
+
+
+def ours() -> dict[str, str]:
+    """The environment that names what tests/docker/images.sh made here, for compose files and the Dockerfile."""
+    found = {}
+    for variable, name in (("VALKEY_IMAGE", "valkey"), ("POSTGRES_IMAGE", "postgres"), ("BASE_IMAGE", "python")):
+        if image_there(f"understudy-test/{name}:latest"):
+            found[variable] = f"understudy-test/{name}:latest"
+    if "BASE_IMAGE" in found:
+        found["BUILD_ARGS"] = "--network host --build-arg PIP_CERT=/etc/ssl/certs/ca-certificates.crt"
+    return {variable: value for variable, value in found.items() if variable not in os.environ}
+
+
+needs_engine = pytest.mark.skipif(
+    not (shutil.which("docker") and _answers("info", "--format", "{{.ServerVersion}}")),
+    reason="no Docker engine answers",
+)

@@ -21,7 +21,7 @@ from understudy.lab.ports import claim
 
 BUCKET = "my-bucket"
 PROFILE = "toy-root"
-_SETUP_CALLS = 5  # what `_prepare` asks before credentials are checked
+_SETUP_CALLS = 7  # what `_prepare` asks before credentials are checked
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,21 @@ class S3Server:
 
 
 @contextmanager
-def s3_server(folder: Path) -> Iterator[S3Server]:
-    """Run the server with one bucket and one user, whose keys stand in a shared credentials file."""
+def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[S3Server]:
+    """Run the server with one bucket, one user who may do all and one who may do nothing; their keys stand in a shared
+    credentials file. `host` is where it listens.
+    """
     block = claim([0])
     port = block.first
     process = subprocess.Popen(
-        [str(Path(sys.executable).with_name("moto_server")), "-H", "127.0.0.1", "-p", str(port)],
+        [str(Path(sys.executable).with_name("moto_server")), "-H", host, "-p", str(port)],
         env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": str(_SETUP_CALLS)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    endpoint = f"http://127.0.0.1:{port}"
+    endpoint = f"http://{host}:{port}"
     try:
-        eventually(lambda: _listens(port), within_s=30)
+        eventually(lambda: _listens(host, port), within_s=30)
         yield S3Server(endpoint, _prepare(endpoint, folder), process)
     finally:
         process.kill()
@@ -65,9 +67,9 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
         block.release()
 
 
-def _listens(port: int) -> bool:
+def _listens(host: str, port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), 1).close()
+        socket.create_connection((host, port), 1).close()
     except OSError:
         return False
     return True
@@ -88,11 +90,14 @@ def _prepare(endpoint: str, folder: Path) -> Path:
     document = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     policy = iam.create_policy(PolicyName="all", PolicyDocument=document)["Policy"]["Arn"]
     iam.attach_user_policy(UserName=PROFILE, PolicyArn=policy)
+    iam.create_user(UserName="no-rights")
+    bare = iam.create_access_key(UserName="no-rights")["AccessKey"]
     s3.create_bucket(Bucket=BUCKET)
     path = folder / "credentials"
     path.write_text(
         f"[{PROFILE}]\naws_access_key_id = {key['AccessKeyId']}\naws_secret_access_key = {key['SecretAccessKey']}\n"
         f"[wrong-secret]\naws_access_key_id = {key['AccessKeyId']}\naws_secret_access_key = wrong\n"
+        f"[no-rights]\naws_access_key_id = {bare['AccessKeyId']}\naws_secret_access_key = {bare['SecretAccessKey']}\n"
         "[unknown]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = wrong\n"
     )
     return path

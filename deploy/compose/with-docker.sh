@@ -1,7 +1,7 @@
 #!/bin/sh
 # What `make` does WITH=docker: the cluster of docker-compose.yml (BRIDGE=1: docker-compose.bridge.yml), and the image's commands.
 #
-#   with-docker.sh up|down|logs|clean|backup|restore|list        settings from the environment, as `understudy` reads them
+#   with-docker.sh up|down|logs|clean|backup|restore|list|address     settings from the environment, as `understudy` reads them
 set -eu
 
 verb=$1
@@ -94,5 +94,6 @@ backup | list) run "$verb" ;;
 restore)
     if [ -n "${S3_URI:-}" ]; then run restore --from-s3 latest; else run restore latest; fi
     ;;
+address) echo "${HOST_ADDRESS:-}" ;;
 *) fail "there is no $verb" "up, down, logs, clean, backup, restore, list" ;;
 esac

@@ -8,14 +8,14 @@ data=${BACKUP_DIR:-/data/backups}
 # --- which cluster? Document 1's six nodes, as a container sees them.
 
 host_network() { # our network is the host's, where Docker's own bridge is, or a card that is no end of a pair
-    [ -e "${SYS:-/sys}/class/net/docker0" ] && return
-    card=$(awk '$2 == "00000000" { print $1; exit }' "${PROC:-/proc}/net/route" 2>/dev/null)
+    [ -e "${ENTRYPOINT_SYS:-/sys}/class/net/docker0" ] && return
+    card=$(awk '$2 == "00000000" { print $1; exit }' "${ENTRYPOINT_PROC:-/proc}/net/route" 2>/dev/null)
     [ -n "$card" ] || return 0 # no network but our own loopback
-    [ "$(cat "${SYS:-/sys}/class/net/$card/ifindex")" = "$(cat "${SYS:-/sys}/class/net/$card/iflink")" ]
+    [ "$(cat "${ENTRYPOINT_SYS:-/sys}/class/net/$card/ifindex")" = "$(cat "${ENTRYPOINT_SYS:-/sys}/class/net/$card/iflink")" ]
 }
 
 gateway() { # little-endian hexadecimal
-    word=$(awk '$2 == "00000000" { print $3; exit }' "${PROC:-/proc}/net/route")
+    word=$(awk '$2 == "00000000" { print $3; exit }' "${ENTRYPOINT_PROC:-/proc}/net/route")
     rest=${word%??}
     printf '%d.%d.%d.%d' "0x${word#"$rest"}" "0x$(echo "$rest" | cut -c5-6)" "0x$(echo "$rest" | cut -c3-4)" \
         "0x$(echo "$rest" | cut -c1-2)"
@@ -76,7 +76,7 @@ if [ "$(id -u)" = 0 ]; then
     who=$(owner "$@")
     if [ "${who%:*}" != 0 ] && as true 2>/dev/null; then
         drop=yes
-        if [ -d /root/.aws ] && ! as sh -c 'for f in /root/.aws/*; do [ ! -f "$f" ] || [ -r "$f" ] || exit 1; done' 2>/dev/null
+        if [ -d /root/.aws ] && ! as sh -c 'cd /root/.aws && for f in *; do [ ! -f "$f" ] || [ -r "$f" ] || exit 1; done' 2>/dev/null
         then # credentials that only root may read: a copy in memory, for whom we become
             home=/dev/shm/understudy
             (umask 077 && mkdir -p "$home" && cp -RL /root/.aws "$home/" && chown -R "$who" "$home")
@@ -86,7 +86,8 @@ elif [ -d /root/.aws ] && [ -r /root/.aws ]; then
     home=/root
 fi
 [ -d "$home" ] && [ "$home" != / ] || home=/home/understudy
-export HOME="$home" UNDERSTUDY_HOME="${UNDERSTUDY_HOME:-${TMPDIR:-/tmp}/understudy}"
+HOME=$home
+export HOME UNDERSTUDY_HOME="${UNDERSTUDY_HOME:-${TMPDIR:-/tmp}/understudy}"
 
 if [ -n "$drop" ]; then
     exec setpriv --reuid "${who%:*}" --regid "${who#*:}" --clear-groups --no-new-privs --inh-caps=-all -- understudy "$@"

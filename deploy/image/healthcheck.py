@@ -1,7 +1,7 @@
 """The image's health check: a server that was started in this container answers; anything else is well while it runs.
 
-Asked of the first process's command line, because one image runs all commands: `probe` and `waitingroom` must answer HTTP,
-whatever the answer says of the servers behind them (a Redis that is down is not mended by restarting the probe).
+Asked of the first process's command line, because one image runs all commands: `probe` and `waitingroom` must answer
+HTTP, whatever the answer says of the servers behind them (a Redis that is down is not mended by restarting the probe).
 `--host` and `--port` count as the command counts them. Exit code 0 is healthy, 1 is not, and a line says why.
 """
 
