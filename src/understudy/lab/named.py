@@ -80,7 +80,8 @@ def _again(record: Record) -> Outcome:
     if not dead and not paused:
         return Outcome(lab, "running")
     cluster = record.options.layout in {"cluster", "enterprise"}
-    _refuse_taken(record.name, listening_ports(dead, cluster=cluster), fronted=record.alive)
+    if not (record.options.bridged and record.alive):  # else Docker holds the ports for them
+        _refuse_taken(record.name, listening_ports(dead, cluster=cluster), fronted=record.alive)
     before = record.alive
     try:
         healed = lab.heal()
