@@ -34,7 +34,7 @@ help:  ## list the targets
 $(READY): $(HERE)/requirements.lock $(HERE)/pyproject.toml
 	@test -n "$(PYTHON)" || { echo "Error: Python 3.11 or newer is not on the PATH. Try: make PYTHON=/path/to/python3.11"; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "Error: no virtual environment. Try: apt install python3-venv"; exit 2; }
-	@echo "Installing what requirements.lock pins (once; about half a minute) …"
+	@echo "Installing what requirements.lock pins (once; a minute or two) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(HERE)/requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e $(HERE)
 	@touch $@
