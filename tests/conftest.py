@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+import hypothesis
 import pytest
 
 from order import ordered
@@ -16,6 +17,10 @@ from postgres import database, postgres_16, postgres_18  # noqa: F401 - fixtures
 from rsyncd import rsyncd  # noqa: F401
 from s3 import s3, s3_env  # noqa: F401
 from typist import Typist, typist
+
+# an example that takes long says how busy the machine is, and nothing about what is tested
+hypothesis.settings.register_profile("understudy", deadline=None)
+hypothesis.settings.load_profile("understudy")
 
 
 class Typed(Protocol):

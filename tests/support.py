@@ -87,7 +87,7 @@ def started(*words: str, env: dict[str, str]) -> subprocess.Popen[str]:
     )
 
 
-def eventually(holds: Callable[[], Any], within_s: float = 10.0) -> Any:
+def eventually(holds: Callable[[], Any], within_s: float = 30.0) -> Any:
     """Return what `holds` returns as soon as that is true; fail when it is not in time."""
     end = time.monotonic() + within_s
     while not (found := holds()):

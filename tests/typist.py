@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO
 
 _FOR_PYTHON = ("PYTHON", "LC_", "LANG", "COVERAGE")
-_IMPORTED = ("backup", "operations", "lab", "valkey", "drill", "demo")
+_IMPORTED = ("backup", "operations", "lab", "valkey", "drill", "demo", "waitingroom", "probe")
 _ALSO = ("apprise", "boto3", "croniter", "httpx", "jinja2", "obstore.store", "psycopg", "pyrage", "rich.progress")
 _TOLD = 1 << 20
 

@@ -39,7 +39,7 @@ def probing(*words: str, env: dict[str, str]) -> Iterator[tuple[subprocess.Popen
 def test_it_answers_and_ends_when_told_with_its_streams(valkey_standalone: Lab, sign: signal.Signals) -> None:
     env = {"REDIS_NODES": str(valkey_standalone.target()), "HEALTH_CHECK_INTERVAL": "60000"}
     with probing(env=env) as (process, url):
-        assert httpx.get(f"{url}redis/status").json()["connected"]
+        assert httpx.get(f"{url}redis/status", timeout=30).json()["connected"]
         with httpx.stream("GET", f"{url}redis/monitor?duration=60&interval=0.1", timeout=20) as answer:
             lines = answer.iter_lines()
             next(lines)
@@ -54,8 +54,8 @@ def test_it_answers_and_ends_when_told_with_its_streams(valkey_standalone: Lab, 
 
 def test_it_starts_when_the_server_is_dead_and_says_so(understudy_home: Path) -> None:
     with probing("--client", "defaults", "--no-access-log", env=NOBODY) as (process, url):
-        assert not httpx.get(f"{url}redis/status?token=in-the-query").json()["connected"]
-        assert httpx.get(f"{url}redis/health").status_code == 503
+        assert not httpx.get(f"{url}redis/status?token=in-the-query", timeout=30).json()["connected"]
+        assert httpx.get(f"{url}redis/health", timeout=30).status_code == 503
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=15)
         assert process.returncode == 0
@@ -99,9 +99,9 @@ def test_others_reach_it_with_the_token_of_a_file(tmp_path: Path, understudy_hom
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
     with probing("--host", "0.0.0.0", "--token-file", str(file), env=NOBODY) as (process, url):
-        assert httpx.get(f"{url}redis/status").status_code == 401
+        assert httpx.get(f"{url}redis/status", timeout=30).status_code == 401
         known = {"Authorization": f"Bearer {TOKEN}", "Host": "probe.example"}
-        assert httpx.get(f"{url}redis/status", headers=known).status_code == 200
+        assert httpx.get(f"{url}redis/status", headers=known, timeout=30).status_code == 200
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=15)
         assert process.returncode == 0
@@ -111,7 +111,7 @@ def test_others_reach_it_with_the_token_of_a_file(tmp_path: Path, understudy_hom
 def test_a_server_that_is_stopped_does_not_hold_up_the_end(valkey_standalone: Lab) -> None:
     env = {"REDIS_NODES": str(valkey_standalone.target()), "REDIS_MODE": "standalone"}
     with probing(env=env) as (process, url):
-        assert httpx.get(f"{url}redis/status").json()["connected"]
+        assert httpx.get(f"{url}redis/status", timeout=30).json()["connected"]
         valkey_standalone.pause("node-1")
         try:
             with httpx.stream("GET", f"{url}redis/failover-recovery?duration=60", timeout=20) as answer:

@@ -112,10 +112,12 @@ def test_what_is_no_history_is_called_that(tmp_path: Path, content: bytes, packe
     assert read_or_refused(tmp_path / "odd", gzip.compress(content) if packed else content) is None
 
 
+def nested(inner: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+
+
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=8,
+    st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=5), nested, max_leaves=8
 )
 
 

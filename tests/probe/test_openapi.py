@@ -15,7 +15,7 @@ from probe.conftest import Probe, serving
 from understudy.lab import Lab
 
 STREAMS = ("/redis/monitor", "/redis/failover-recovery")
-SHORT_S, FEW, EXAMPLES = 0.1, 20, 12
+SHORT_S, FEW, EXAMPLES, MANY = 0.1, 20, 6, 100
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +26,26 @@ def probed(valkey_standalone_lab: Lab) -> Iterator[Probe]:
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_every_answer_is_as_the_document_says(probed: Probe, mode: GenerationMode) -> None:
+    _try_all(probed, mode, EXAMPLES)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_each_of_many_answers_is_as_the_document_says(probed: Probe, mode: GenerationMode) -> None:
+    _try_all(probed, mode, MANY)
+
+
+def _try_all(probed: Probe, mode: GenerationMode, examples: int) -> None:
     schema = schemathesis.openapi.from_url(f"{probed.url}openapi.json")
     for found in schema.get_all_operations():
         operation = found.ok()
         if mode is GenerationMode.POSITIVE or operation.query:
-            _try(operation, mode)
+            _try(operation, mode, examples)
 
 
-def _try(operation: APIOperation, mode: GenerationMode) -> None:
+def _try(operation: APIOperation, mode: GenerationMode, examples: int) -> None:
     @given(operation.as_strategy(generation_mode=mode))
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     def check(case: schemathesis.Case) -> None:
         shortened = dict(case.query or {})
         if operation.path in STREAMS:

@@ -17,7 +17,7 @@ from understudy.waitingroom.routes import ROUTES
 from waitingroom.conftest import SECRET, Served, serving
 
 STREAM = "/api/v1/queue/updates"
-EXAMPLES = 8
+EXAMPLES, MANY = 4, 100
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,16 @@ def described(valkey_standalone_lab: Lab) -> Iterator[Served]:
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
 def test_every_answer_is_as_the_document_says(described: Served, mode: GenerationMode) -> None:
+    _try_all(described, mode, EXAMPLES)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("mode", list(GenerationMode))
+def test_each_of_many_answers_is_as_the_document_says(described: Served, mode: GenerationMode) -> None:
+    _try_all(described, mode, MANY)
+
+
+def _try_all(described: Served, mode: GenerationMode, examples: int) -> None:
     schema = schemathesis.openapi.from_url(f"{described.url}openapi.json")
     event = described.event(seats=["A1"], rate_per_s=1000)
     ticket = described.join(event)["ticket"]
@@ -38,12 +48,12 @@ def test_every_answer_is_as_the_document_says(described: Served, mode: Generatio
         names = [name for one in operation.definition.raw.get("security", []) for name in one]
         raw = operation.definition.raw
         if operation.path != STREAM and (mode is GenerationMode.POSITIVE or raw.keys() & {"parameters", "requestBody"}):
-            _try(operation, mode, {"Authorization": known[names[0]]} if names else {}, event)
+            _try(operation, mode, {"Authorization": known[names[0]]} if names else {}, event, examples)
 
 
-def _try(operation: APIOperation, mode: GenerationMode, headers: dict[str, str], event: str) -> None:
+def _try(operation: APIOperation, mode: GenerationMode, headers: dict[str, str], event: str, examples: int) -> None:
     @given(operation.as_strategy(generation_mode=mode))
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
     def check(case: schemathesis.Case) -> None:
         if mode is GenerationMode.POSITIVE and "event" in (case.path_parameters or {}):
             case.path_parameters = {"event": event}
