@@ -197,7 +197,8 @@ def _seen(container: str) -> tuple[str, int | None]:
             ).stdout
         except (OSError, subprocess.TimeoutExpired):
             said = ""
-        rows = [line.split(" ") for line in said.splitlines()]
+        # where some are gone, an empty line stands for them
+        rows = [line.split(" ") for line in said.splitlines() if line]
         found = {name: (_WORDS.get(state, "dead"), int(pid) or None) for name, state, pid in rows}
         _states.clear()
         _states.update(found)
