@@ -21,8 +21,10 @@ def test_document_5_holds_with_docker() -> None:
     if not compose():
         pytest.skip("there is neither `docker compose` nor docker-compose")
     wanted = {
-        "UNDERSTUDY_IMAGE": "redis-backup-tool:latest", "POSTGRES_IMAGE": "postgres:17", "VALKEY_IMAGE": "valkey/valkey:9",
-    }  # fmt: skip
+        "UNDERSTUDY_IMAGE": "redis-backup-tool:latest",
+        "POSTGRES_IMAGE": "postgres:17",
+        "VALKEY_IMAGE": "valkey/valkey:9",
+    }
     for name in [env.get(variable, default) for variable, default in wanted.items()]:
         if not image_there(name):
             pytest.skip(f"no image {name} is here: make build-backup-tool, tests/docker/images.sh")
