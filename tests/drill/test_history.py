@@ -62,7 +62,8 @@ def test_a_directory_is_read_where_it_holds_one(tmp_path: Path) -> None:
     write(tmp_path / "grey.history.gz", sample())
     with pytest.raises(UsageError) as refusal:
         read(tmp_path)
-    assert refusal.value.hint == " ".join(f"--check {tmp_path / name}.history.gz" for name in ("cluster", "grey"))
+    both = " ".join(f"--check {tmp_path / name}.history.gz" for name in ("cluster", "grey"))
+    assert refusal.value.hint == f"understudy drill {both}"
 
 
 def read_or_refused(path: Path, content: bytes) -> History | None:

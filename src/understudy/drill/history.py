@@ -157,7 +157,8 @@ def _only(folder: Path) -> Path:
         raise NotFoundError(f"reading the history {folder}", "it is a directory without a *.history.gz")
     if len(found) > 1:
         each = " ".join(f"--check {shlex.quote(str(one))}" for one in found)
-        raise UsageError(f"reading the history {folder}", f"it is a directory with {len(found)} of them", each)
+        why = f"it is a directory with {len(found)} of them"
+        raise UsageError(f"reading the history {folder}", why, f"understudy drill {each}")
     return found[0]
 
 
