@@ -18,6 +18,8 @@ export QDRANT_PORT="${QDRANT_PORT:-16333}" DEV_QDRANT_PORT="${DEV_QDRANT_PORT:-1
 export DEV_POSTGRES_PORT="${DEV_POSTGRES_PORT:-15432}" DEV_REDIS_PORT="${DEV_REDIS_PORT:-16379}"
 mkdir -m 700 "$BACKUP_DIR"
 (umask 077 && echo 'pl4nted-password' >"$POSTGRES_PASSWORD_SECRET")
+# as a user's would be: the container becomes who owns BACKUP_DIR
+[ "$(id -u)" != 0 ] || chown -R 4242:4242 "$BACKUP_DIR" "$POSTGRES_PASSWORD_SECRET"
 
 scale=
 if [ -z "${WITH_QDRANT:-}" ] && ! docker image inspect "${QDRANT_IMAGE:-qdrant/qdrant:v1.15.5}" >/dev/null 2>&1; then
@@ -131,7 +133,8 @@ dev exec -T postgres psql -q -U postgres -d scholaria -c 'DROP TABLE topics'
 dev down -v
 must topics "$(rows prod topics)" 25
 
-say 'No secret stands in what anybody may read'
+say 'Whatever was written belongs to whoever owns BACKUP_DIR, and no secret stands in what anybody may read'
+must 'files of others' "$(find "$BACKUP_DIR" ! -user "$(stat -c %u "$BACKUP_DIR")" | wc -l | tr -d ' ')" 0
 for container in $(prod ps -q); do
     ! docker inspect "$container" | grep -q pl4nted
 done

@@ -299,6 +299,9 @@ def test_the_command_waits_and_ends_cleanly(tmp_path: Path, typed: Typed) -> Non
     assert "Ended. No run was at work." in (tmp_path / "said").read_text()
     blind = typed("schedule", "serve", env={"BACKUP_DIR": str(tmp_path / "other"), "REDIS_NODES": ""})
     assert blind.returncode == 2 and "understudy.toml" in blind.stderr
+    for words in (("serve",), ("run", "daily")):
+        assert typed("schedule", *words, "--dry-run", env={"BACKUP_DIR": str(tmp_path / "other")}).returncode == 2
+    assert not (tmp_path / "other").exists(), "who asks what would be done has nothing done"
 
 
 def test_a_run_at_work_ends_as_one_that_was_interrupted(tmp_path: Path) -> None:

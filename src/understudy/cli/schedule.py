@@ -62,6 +62,11 @@ def command(
         raise UsageError("reading the command", "`run`, and only that, needs a tier", "understudy schedule run daily")
     if systemd and cron:
         raise UsageError("reading the options", "--systemd and --cron are two ways of one thing", "Give one of them.")
+    if dry_run and action not in (Action.INSTALL, Action.REMOVE):
+        raise UsageError(
+            "reading the options", f"`{action}` does what it does: --dry-run is for install and remove",
+            "understudy schedule install --dry-run",
+        )  # fmt: skip
     in_file = env_files.load(env_file) if env_file else {}
     settings = settings_from(out_dir)
     if action is Action.RUN:
