@@ -1,0 +1,131 @@
+"""What `make` does with Docker, with a stand-in for `docker` that notes what it is told: no engine is needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from support import repository_root
+
+_DOCKER = """#!/bin/sh
+printf '%s\\n' "$*" >>"$NOTES"
+case "$1 $2" in
+"info "*) [ "$ENGINE" = yes ] && echo "$SYSTEM" ;;
+"network inspect") [ "$3" = bridge ] && echo "$BRIDGE_HAS" ;;
+"image inspect") [ "$IMAGE" = yes ] ;;
+esac
+"""
+
+
+class Make(Protocol):
+    """Runs make in an empty directory."""
+
+    def __call__(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]: ...
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    return tmp_path / "notes"
+
+
+@pytest.fixture
+def make(tmp_path: Path, notes: Path) -> Make:
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "docker").write_text(_DOCKER)
+    (bin_ / "docker").chmod(0o755)
+
+    def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        inherited = {name: os.environ[name] for name in ("LANG", "VIRTUAL_ENV") if name in os.environ}
+        standing = {"ENGINE": "yes", "IMAGE": "yes", "SYSTEM": "Debian", "BRIDGE_HAS": " 172.17.0.0/16"}
+        return subprocess.run(
+            ["make", "--no-print-directory", "-f", str(repository_root() / "Makefile"), *words],
+            env={**inherited, "PATH": f"{bin_}:{os.environ['PATH']}", "HOME": str(tmp_path), "NOTES": str(notes)}
+            | standing
+            | env,
+            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=30,
+        )  # fmt: skip
+
+    return run
+
+
+def test_docker_is_taken_where_an_engine_answers_and_said(make: Make) -> None:
+    assert make("list-backups-profile").stderr == "With Docker; WITH=here does without.\n"
+    dry = make("list-backups-profile", "-n", ENGINE="no")
+    assert "understudy list" in dry.stdout
+    assert "Here, without Docker" in dry.stdout
+
+
+def test_another_way_is_refused(make: Make) -> None:
+    refused = make("up", "WITH=podman")
+    assert refused.returncode == 2
+    assert "WITH=podman is neither docker nor here" in refused.stderr
+
+
+def test_without_an_engine_it_says_what_to_do(make: Make) -> None:
+    for target, advice in (("up", "make … WITH=here"), ("build-backup-tool", "start one")):
+        failed = make(target, "WITH=docker", ENGINE="no")
+        assert failed.returncode == 2
+        said = failed.stdout + failed.stderr
+        assert "no Docker engine answers" in said
+        assert advice in said
+
+
+def test_without_the_image_it_says_how_to_build_it(make: Make) -> None:
+    failed = make("backup-local-profile", "WITH=docker", IMAGE="no")
+    assert failed.returncode == 2
+    assert "Try: make build-backup-tool" in failed.stderr
+
+
+def test_the_backup_is_the_documents_docker_run_and_no_secret_is_on_its_command_line(
+    make: Make, notes: Path, tmp_path: Path
+) -> None:
+    (tmp_path / ".aws").mkdir()
+    done = make(
+        "backup-local-profile", "WITH=docker", "S3_URI=s3://my-bucket/redis-backups", "AWS_PROFILE=toy-root",
+        REDIS_PASSWORD="swordfish", AWS_SECRET_ACCESS_KEY="swordfish",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    typed = notes.read_text().splitlines()[-1]
+    for part in (
+        "run --rm", "--env AWS_SDK_LOAD_CONFIG=1", "--env ENV_PROFILE", "--env S3_URI", "--env AWS_PROFILE",
+        "--env REDIS_PASSWORD", f"--volume {tmp_path}/.aws:/root/.aws:ro", f"--volume {tmp_path}/backups:/data/backups",
+    ):  # fmt: skip
+        assert part in typed
+    assert typed.endswith("redis-backup-tool:latest backup")
+    assert "swordfish" not in notes.read_text()
+
+
+def test_the_latest_of_the_bucket_is_restored_where_there_is_one(make: Make, notes: Path) -> None:
+    make("restore-latest-profile", "WITH=docker", "S3_URI=s3://my-bucket/redis-backups")
+    assert notes.read_text().splitlines()[-1].endswith("redis-backup-tool:latest restore --from-s3 latest")
+    make("restore-latest-profile", "WITH=docker")
+    assert notes.read_text().splitlines()[-1].endswith("redis-backup-tool:latest restore latest")
+
+
+@pytest.mark.parametrize(
+    ("bridge", "address"),
+    [("172.17.0.1 172.17.0.0/16", "172.17.0.1"), (" 10.200.0.0/24", "10.200.0.1"), ("fd00::1 fd00::/64", ""), ("", "")],
+)
+def test_the_address_of_dockers_bridge_is_read_from_the_engine(make: Make, bridge: str, address: str) -> None:
+    script = repository_root() / "deploy" / "compose" / "with-docker.sh"
+    evaluated = make("--eval", f"address:; @sh {script} address", "address", BRIDGE_HAS=bridge)
+    assert evaluated.stdout.strip() == address, evaluated.stderr
+
+
+@pytest.mark.parametrize(
+    ("env", "file"),
+    [
+        ({}, "docker-compose.yml"),
+        ({"BRIDGE": "1"}, "docker-compose.bridge.yml"),
+        ({"SYSTEM": "Docker Desktop"}, "docker-compose.bridge.yml"),
+    ],
+    ids=["linux", "asked", "docker-desktop"],
+)
+def test_which_compose_file_is_taken(make: Make, notes: Path, env: dict[str, str], file: str) -> None:
+    make("logs", "WITH=docker", **env)
+    assert f"compose -p redis-cluster -f {repository_root()}/{file} logs" in notes.read_text()
