@@ -330,3 +330,18 @@ def test_an_interruption_while_encrypting_leaves_nothing(tmp_path: Path, mine: P
     assert [path.name for path in (tmp_path / "sets").iterdir()] == [".lock"]
     with pytest.raises(NotFoundError), opened("latest", LocalRepository(tmp_path / "sets"), None, Silent()):
         pass
+
+
+def test_a_passphrase_that_is_soon_guessed_closes_no_new_set_and_still_opens_an_old_one(
+    typed: Typed, filled: Lab, tmp_path: Path
+) -> None:
+    component = RedisComponent(filled.target())
+    with contextlib.closing(component):
+        take([component], LocalRepository(tmp_path), None, "local", Silent(), lock=Lock(passphrase="x"))
+    env = {**filled.env(), "BACKUP_DIR": str(tmp_path), "BACKUP_PASSPHRASE": "x"}
+    refused = typed("backup", env=env)
+    assert refused.returncode == 2
+    assert "BACKUP_PASSPHRASE: it is shorter than 8 bytes" in refused.stderr
+    assert len(LocalRepository(tmp_path).sets()) == 1
+    assert typed("restore", "--overwrite", "--force", "latest", env=env).returncode == 0
+    assert len(LocalRepository(tmp_path).sets()) == 2, "the safety set is no new one: nobody is asked to choose then"

@@ -44,6 +44,15 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["verify", "-i", "nowhere"], {}, 11, "nowhere"),
         (["check"], {}, 11, "is empty: /"),
         (["restore"], {}, 11, "understudy.toml"),
+        (["restore", ""], {}, 2, "an empty name is no set"),
+        (["restore", "--from-s3", ""], {}, 2, "an empty name is no set"),
+        (["restore", "-i", ""], {}, 2, "an empty name is no set"),
+        (["rehearse", ""], {}, 2, "an empty name is no set"),
+        (["check", ""], {}, 2, "an empty name is no set"),
+        (["prune", "--place", ""], {}, 2, "and no place"),
+        (["rehearse", "--max-rto", "-5m"], {}, 2, "a number and a unit"),
+        (["schedule", "run", "hourly"], {}, 2, "daily, weekly, monthly"),
+        (["schedule", "status"], {"SCHEDULE_DAILY": "61 * * * *"}, 2, "'61' is no minute"),
     ],
 )
 def test_a_mistake_has_an_exit_code_and_an_answer(

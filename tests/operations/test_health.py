@@ -133,7 +133,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 def rehearsed(sets: Path, at: datetime, verdict: str, components: tuple[str, ...] = ("postgres", "redis")) -> None:
-    from understudy.operations.rehearse_findings import FORMAT, VERSION
+    from understudy.operations.rehearsal.findings import FORMAT, VERSION
 
     (sets / "rehearsals").mkdir(exist_ok=True, mode=0o700)
     document = {

@@ -22,7 +22,7 @@ from support import backed_up, digests, eventually, started
 from understudy.backup.set import BackupSet
 from understudy.lab import Lab
 from understudy.lab.sample import fill, load_function, wipe
-from understudy.operations.rehearse_record import last_passed, recorded
+from understudy.operations.rehearsal.record import last_passed, recorded
 from understudy.valkey.router import Router
 
 KEYS = 120

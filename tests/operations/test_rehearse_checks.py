@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.errors import UsageError
-from understudy.operations.rehearse_ask import environment
-from understudy.operations.rehearse_checks import Check, read_checks
+from understudy.operations.rehearsal.ask import environment
+from understudy.operations.rehearsal.checks import Check, read_checks
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.set import BackupSet
 from understudy.backup.take import take
 from understudy.lab.servers.postgres import ScratchPostgres, scratch_postgres
-from understudy.operations.rehearse_record import last_passed, recorded
+from understudy.operations.rehearsal.record import last_passed, recorded
 from understudy.progress import Silent
 
 APP = "scholaria"

@@ -23,7 +23,7 @@ from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.set import BackupSet
 from understudy.backup.take import take
 from understudy.lab import Lab
-from understudy.operations.rehearse_record import last_passed, recorded
+from understudy.operations.rehearsal.record import last_passed, recorded
 from understudy.progress import Silent
 from understudy.settings import load
 

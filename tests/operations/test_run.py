@@ -232,3 +232,19 @@ def test_secrets_of_a_file_reach_the_run_and_nothing_else(
     assert BackupSet.open(tmp_path / "sets" / str(stored.id)).metadata.encryption  # so the second secret came, too
     for path in (tmp_path / "sets").rglob("*"):
         assert not path.is_file() or b"planted" not in path.read_bytes()
+
+
+@pytest.mark.parametrize("words", [("backup",), ("schedule", "run", "daily")])
+def test_a_set_is_good_also_when_nobody_reads_what_is_said_of_it(
+    env: dict[str, str], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """As with `understudy backup 2>&1 | head -n 0`: the reader is gone before the first line."""
+    reading, writing = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "understudy", *words], stdout=writing, stderr=writing, env={**os.environ, **env}
+    )
+    os.close(reading)
+    os.close(writing)
+    assert process.wait(60) == 0
+    assert len(whole(tmp_path / "sets")) == 1
+    assert {deed.outcome for deed in deeds(Audit(tmp_path / "sets").entries())} == {"ok"}

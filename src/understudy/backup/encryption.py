@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 SUFFIX = ".gz.age"
 KEY_FILE = "key.age"
 _MOST_KEY_BYTES = 1 << 16
+_LEAST_PASSPHRASE_BYTES = 8  # NIST SP 800-63B, section 3.1.1, as the least that a person may choose
 _HINT = "Set BACKUP_IDENTITY (or --identity) to the file with the secret key, or BACKUP_PASSPHRASE."
 
 
@@ -44,15 +45,23 @@ class Lock:
     passphrase: str | None = field(default=None, repr=False)
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> Lock | None:
+    def from_settings(cls, settings: Settings, *, short: bool = False) -> Lock | None:
         """Return what BACKUP_RECIPIENTS and BACKUP_PASSPHRASE ask for; None: nothing.
 
+        `short` takes a short passphrase as well: whoever restores a set of it cannot choose another one.
+
         Raises:
-            UsageError: a recipient is none, or the extra `understudy[operations]` is not installed.
+            UsageError: a recipient is none, the passphrase is too short, or the extra `understudy[operations]` is not
+                installed.
         """
         passphrase = settings.backup_passphrase.get_secret_value() if settings.backup_passphrase else None
         if not settings.backup_recipients and not passphrase:
             return None
+        if passphrase and not short and len(passphrase.encode()) < _LEAST_PASSPHRASE_BYTES:
+            raise UsageError(
+                "reading BACKUP_PASSPHRASE", f"it is shorter than {_LEAST_PASSPHRASE_BYTES} bytes, and soon guessed",
+                "Four or more words that nobody would put together. Sets that a shorter one closed still open with it.",
+            )  # fmt: skip
         lock = cls(tuple(settings.backup_recipients), passphrase or None)
         lock._parsed()
         return lock

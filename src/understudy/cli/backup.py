@@ -17,7 +17,7 @@ from understudy.cli.options import (
     remote_repository,
     settings_from,
 )
-from understudy.cli.output import Json, print_json
+from understudy.cli.output import Json, print_json, read_or_not
 from understudy.cli.stack import components_of, optional_of
 from understudy.errors import UnderstudyError
 
@@ -62,7 +62,7 @@ def command(
     remote = remote_repository(settings)
     if remote:  # meanwhile: hours of reading should not end in a surprise, nor wait for a store that is slow
         threading.Thread(target=_try_store, args=(remote, shown), daemon=True).start()
-    with recorded(settings, "backup", [one.name for one in picked]) as entry:
+    with read_or_not(), recorded(settings, "backup", [one.name for one in picked]) as entry:
         try:
             taken = take(
                 picked, local_repository(settings), None, settings.profile, shown,

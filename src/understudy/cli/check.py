@@ -10,14 +10,27 @@ from typing import Annotated
 
 import typer
 
-from understudy.cli.options import Identity, OutDir, S3Uri, key_of, local_repository, needed_remote, settings_from
+from understudy.cli.options import (
+    Identity,
+    OutDir,
+    S3Uri,
+    key_of,
+    local_repository,
+    named,
+    needed_remote,
+    settings_from,
+)
 from understudy.cli.output import Json, print_json
 from understudy.cli.stack import expected_in
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="[SET|latest]", help="An id, a directory or an archive.")] = "latest",
-    from_s3: Annotated[str | None, typer.Option(help="Check this set of the object store: an id, or latest.")] = None,
+    name: Annotated[
+        str, typer.Argument(metavar="[SET|latest]", help="An id, a directory or an archive.", callback=named)
+    ] = "latest",
+    from_s3: Annotated[
+        str | None, typer.Option(help="Check this set of the object store: an id, or latest.", callback=named)
+    ] = None,
     identity: Identity = None,
     out_dir: OutDir = None,
     s3_uri: S3Uri = None,

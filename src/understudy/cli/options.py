@@ -8,7 +8,7 @@ import re
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +28,18 @@ class ComponentName(StrEnum):
     POSTGRES = "postgres"
     REDIS = "redis"
     QDRANT = "qdrant"
+
+
+def named(given: Any) -> Any:
+    """Refuse an empty name, which would mean the newest set, or this directory: `restore "$SET"` without a SET."""
+    for name in given if isinstance(given, list) else [given]:
+        if name is not None and not name.strip():
+            raise UsageError(
+                "reading the command",
+                "an empty name is no set and no place",
+                "Is a variable not set? `latest` is a name.",
+            )
+    return given
 
 
 OutDir = Annotated[Path | None, typer.Option("--out-dir", help="Where sets are kept (BACKUP_DIR; ./backups).")]

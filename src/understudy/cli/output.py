@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -44,6 +46,52 @@ def print_json(data: Any) -> None:
     """Print data as one JSON document; an error that follows is told on stderr only."""
     _wanted["json"] = False
     print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def tell_overruled(file: Path, names: Sequence[str]) -> None:
+    """Say for which names the environment wins over a file of settings: the names, never the values."""
+    if names:
+        print(f"Warning: set in the environment, which wins over {file}: {', '.join(names)}", file=sys.stderr)
+
+
+class _Unread:
+    """A stream whose reader may go away: what is written then goes nowhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._to_nowhere()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._to_nowhere()
+
+    def _to_nowhere(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def read_or_not() -> Iterator[None]:
+    """Go on with what is being done, and end with its own code, when nobody reads what is said (`… | head`)."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_Unread(stream) for stream in streams)
+    try:
+        yield
+        sys.stdout.flush()
+    finally:
+        sys.stdout, sys.stderr = streams
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:

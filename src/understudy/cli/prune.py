@@ -8,14 +8,15 @@ from typing import Annotated
 
 import typer
 
-from understudy.cli.options import OutDir, S3Uri, settings_from
+from understudy.cli.options import OutDir, S3Uri, named, settings_from
 from understudy.cli.output import Json, print_json
 
 
 def command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be kept and deleted, and why.")] = False,
     places: Annotated[
-        list[str] | None, typer.Option("--place", help="Only here: local, s3://…, a directory, host:/path; repeatable.")
+        list[str] | None,
+        typer.Option("--place", help="Only here: local, s3://…, a directory, host:/path; repeatable.", callback=named),
     ] = None,
     despite_failure: Annotated[
         bool, typer.Option("--despite-failure", help="Delete old sets although the newest run failed: a disk is full.")

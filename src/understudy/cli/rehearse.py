@@ -22,14 +22,15 @@ from understudy.cli.options import (
     S3Uri,
     duration_s,
     local_repository,
+    named,
     needed_remote,
     settings_from,
 )
-from understudy.cli.output import Json, print_json
+from understudy.cli.output import Json, print_json, read_or_not, tell_overruled
 from understudy.errors import UsageError, VerdictError
 
 if TYPE_CHECKING:
-    from understudy.operations.rehearse_findings import Rehearsal
+    from understudy.operations.rehearsal.findings import Rehearsal
     from understudy.progress import Progress
     from understudy.settings import Settings
 
@@ -37,8 +38,12 @@ LATEST = "latest"
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="[SET|latest]", help="An id, a directory or an archive.")] = LATEST,
-    from_s3: Annotated[str | None, typer.Option(help="Rehearse a set of the object store: an id, or latest.")] = None,
+    name: Annotated[
+        str, typer.Argument(metavar="[SET|latest]", help="An id, a directory or an archive.", callback=named)
+    ] = LATEST,
+    from_s3: Annotated[
+        str | None, typer.Option(help="Rehearse a set of the object store: an id, or latest.", callback=named)
+    ] = None,
     components: Components = None,
     take: Annotated[bool, typer.Option("--take", help="Take a new set first, and rehearse that.")] = False,
     max_rto: Annotated[str | None, typer.Option(help="The longest that the recovery may take: 90s, 30m, 2h.")] = None,
@@ -65,9 +70,9 @@ def command(
     from understudy import progress
     from understudy.operations import env_file as env_files
     from understudy.operations.audit import Audit
+    from understudy.operations.rehearsal.findings import Limits
+    from understudy.operations.rehearsal.tell import told
     from understudy.operations.rehearse import rehearsed
-    from understudy.operations.rehearse_findings import Limits
-    from understudy.operations.rehearse_tell import told
 
     if (s3_uri and not from_s3) or (take and (from_s3 or name != LATEST)) or (from_s3 and name != LATEST):
         raise UsageError(
@@ -75,7 +80,7 @@ def command(
             "From the object store: --from-s3 latest --s3-uri URI. A new one: --take alone.",
         )  # fmt: skip
     if env_file:
-        env_files.load(env_file)
+        tell_overruled(env_file, env_files.load(env_file)[1])
     limits = Limits(*(duration_s(text) if text else None for text in (max_rto, max_age)))
     settings = settings_from(out_dir, s3_uri, backup_identity=identity)
     shown = progress.for_terminal(quiet=as_json)
@@ -83,7 +88,7 @@ def command(
     remote = needed_remote(settings) if from_s3 else None
     typed = shlex.join(["understudy", *sys.argv[1:]])
     audit = Audit(settings.backup_dir, profile=settings.profile)
-    with told(settings, shown), audit.recorded("rehearse", components=tuple(names)) as entry:
+    with read_or_not(), told(settings, shown), audit.recorded("rehearse", components=tuple(names)) as entry:
         if take:
             name = _taken(settings, names, shown)
         with rehearsed(
@@ -125,8 +130,8 @@ def _taken(settings: Settings, names: list[str], shown: Progress) -> str:
 
 
 def _tell(result: Rehearsal, settings: Settings, html: Path | None, as_json: bool) -> None:
-    from understudy.operations.rehearse_lines import lines
-    from understudy.operations.rehearse_record import record
+    from understudy.operations.rehearsal.lines import lines
+    from understudy.operations.rehearsal.record import record
     from understudy.pages.page import write
 
     data, page = record(result, settings.backup_dir)
@@ -147,6 +152,6 @@ def _wait(servers: Mapping[str, str]) -> None:
         ours = {name: value for name, value in sorted(servers.items()) if name.startswith("REHEARSAL_")}
         file.writelines(f"export {name}={shlex.quote(value)}\n" for name, value in ours.items())
         file.flush()
-        print(f"The servers stay until Ctrl-C. In another terminal: . {file.name}", file=sys.stderr, flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
+        with contextlib.suppress(KeyboardInterrupt):  # also one that comes as soon as it is said
+            print(f"The servers stay until Ctrl-C. In another terminal: . {file.name}", file=sys.stderr, flush=True)
             threading.Event().wait()

@@ -18,10 +18,11 @@ from understudy.cli.options import (
     S3Uri,
     key_of,
     local_repository,
+    named,
     needed_remote,
     settings_from,
 )
-from understudy.cli.output import Json, print_json
+from understudy.cli.output import Json, print_json, read_or_not
 from understudy.cli.stack import components_of, expected_in
 from understudy.errors import RefusedError, UsageError
 
@@ -35,11 +36,16 @@ LATEST = "latest"
 
 def command(
     name: Annotated[
-        str, typer.Argument(metavar="[SET|latest]", help="An id, a directory, an archive or a dump.rdb(.gz).")
+        str,
+        typer.Argument(
+            metavar="[SET|latest]", help="An id, a directory, an archive or a dump.rdb(.gz).", callback=named
+        ),
     ] = LATEST,
-    from_s3: Annotated[str | None, typer.Option(help="Restore from the object store: an id, or latest.")] = None,
+    from_s3: Annotated[
+        str | None, typer.Option(help="Restore from the object store: an id, or latest.", callback=named)
+    ] = None,
     input_dir: Annotated[
-        str | None, typer.Option("--input", "-i", metavar="DIR", help="The set's directory or archive.")
+        str | None, typer.Option("--input", "-i", metavar="DIR", help="The set's directory or archive.", callback=named)
     ] = None,
     components: Components = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace keys that exist.")] = False,
@@ -92,8 +98,9 @@ def command(
     local, remote = local_repository(settings), needed_remote(settings) if from_s3 else None
     names = _names([str(one) for one in components or ()], options)
     place = from_s3 or input_dir or name
-    keep = None if no_safety_set else keeper(local, settings.profile, Lock.from_settings(settings), shown)
+    keep = None if no_safety_set else keeper(local, settings.profile, Lock.from_settings(settings, short=True), shown)
     with (
+        read_or_not(),
         recorded(settings, "restore", names, when=not dry_run) as entry,
         opened(place, local, remote, shown, settings.profile, names, settings.backup_name) as stored,
         unlocked(stored, key_of(settings), local, shown) as backup,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from understudy.cli.options import OutDir, duration_s, settings_from
-from understudy.cli.output import Json, print_json, print_table
+from understudy.cli.output import Json, print_json, print_table, read_or_not, tell_overruled
 from understudy.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -67,10 +67,13 @@ def command(
             "reading the options", f"`{action}` does what it does: --dry-run is for install and remove",
             "understudy schedule install --dry-run",
         )  # fmt: skip
-    in_file = env_files.load(env_file) if env_file else {}
+    in_file, overruled = env_files.load(env_file) if env_file else ({}, [])
+    if env_file:
+        tell_overruled(env_file, overruled)
     settings = settings_from(out_dir)
     if action is Action.RUN:
-        _run(str(tier), settings, duration_s(wait) if wait else 0, as_json)
+        with read_or_not():
+            _run(str(tier), settings, duration_s(wait) if wait else 0, as_json)
     elif action is Action.STATUS:
         _status(settings, as_json)
     elif action is Action.SERVE:

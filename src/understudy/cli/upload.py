@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
-from understudy.cli.options import OutDir, S3Uri, local_repository, needed_remote, settings_from
-from understudy.cli.output import Json, print_json
+from understudy.cli.options import OutDir, S3Uri, local_repository, named, needed_remote, settings_from
+from understudy.cli.output import Json, print_json, read_or_not
 
 
 def command(
-    name: Annotated[str, typer.Argument(metavar="[SET|latest]", help="The id of a local set.")] = "latest",
+    name: Annotated[
+        str, typer.Argument(metavar="[SET|latest]", help="The id of a local set.", callback=named)
+    ] = "latest",
     out_dir: OutDir = None,
     s3_uri: S3Uri = None,
     as_json: Json = False,
@@ -39,6 +41,7 @@ def command(
         local.directory / f"{find(local, name, settings.profile, named=settings.backup_name).id}{ARCHIVE_SUFFIX}"
     )
     with (
+        read_or_not(),
         recorded(settings, "copy") as entry,
         opened(str(archive), local, None, shown) as backup,  # reading the archive through is its check
     ):

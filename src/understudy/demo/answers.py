@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from understudy.demo.seats import Seats
 from understudy.demo.sold import Sold
 from understudy.demo.verdict import Digests, Verdict
-from understudy.operations.rehearse_findings import Rehearsal, duration
+from understudy.operations.rehearsal.findings import Rehearsal, duration
 from understudy.pages.figures import count, precise
 
 NOT_KNOWN = "Not known"

@@ -14,7 +14,7 @@ from understudy.demo.seats import Seats
 from understudy.demo.seen import Machine, SetSeen, ShardSeen
 from understudy.demo.sold import Sold
 from understudy.demo.verdict import Digests, Verdict
-from understudy.operations.rehearse_findings import Rehearsal
+from understudy.operations.rehearsal.findings import Rehearsal
 
 NEXT = (
     ("understudy up cluster", "a cluster of your own, at 127.0.0.1:7001"),

@@ -8,8 +8,8 @@ from understudy.backup.take import TakenSet
 from understudy.demo.alone import alone
 from understudy.demo.place import Place
 from understudy.demo.steps import Steps
+from understudy.operations.rehearsal.findings import Rehearsal, duration
 from understudy.operations.rehearse import rehearsed
-from understudy.operations.rehearse_findings import Rehearsal, duration
 from understudy.progress import Progress
 from understudy.settings import load
 from understudy.waitingroom import keys

@@ -13,7 +13,7 @@ from understudy.demo.verdict import LONGEST_S, Digests
 from understudy.drill import words
 from understudy.drill.findings import ClientFindings
 from understudy.drill.report import budget_in_words
-from understudy.operations.rehearse_report import recovery
+from understudy.operations.rehearsal.report import recovery
 from understudy.pages.charts import Bar
 from understudy.pages.figures import precise, seconds
 from understudy.pages.page import render

@@ -13,7 +13,7 @@ from understudy.demo.report import report_page
 from understudy.demo.story import run
 from understudy.demo.tell import Teller
 from understudy.drill import report as drill
-from understudy.operations.rehearse_report import rehearsal_page
+from understudy.operations.rehearsal.report import rehearsal_page
 from understudy.pages.page import write
 from understudy.progress import Progress
 from understudy.sale import report as sale
@@ -48,10 +48,14 @@ def show(directory: Path, keys: int, buyers: int, progress: Progress, teller: Te
     with claim(directory) as place:
         teller.opening()
         outcome = run(place, keys, buyers, progress, teller)
-        write(place.page("sale"), sale.report_page(outcome.sold.sale))
-        write(place.page("drill"), drill.report_page(outcome.sold.clients))
-        write(place.page("rehearsal"), rehearsal_page(outcome.rehearsal))
-        write(place.report, report_page(outcome))
+        pages = {
+            place.page("sale"): sale.report_page(outcome.sold.sale),
+            place.page("drill"): drill.report_page(outcome.sold.clients),
+            place.page("rehearsal"): rehearsal_page(outcome.rehearsal),
+            place.report: report_page(outcome),
+        }
+        for path, page in pages.items():
+            write(path, page)
         place.clear(keep=SetId.parse(outcome.backup.id))
     teller.closing(outcome, str(place.report))
     return Shown(outcome, place.report, {name: place.page(name) for name in DETAILS})

@@ -46,12 +46,14 @@ def read(path: Path) -> dict[str, str]:
     return found
 
 
-def load(path: Path) -> dict[str, str]:
-    """Put what the file says into the environment, where a name is not set there already; return it."""
+def load(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Put what the file says into the environment, where a name is not set there already.
+
+    Returns what the file says, and the names for which the environment says something else, and wins.
+    """
     found = read(path)
-    for name, value in found.items():
-        os.environ.setdefault(name, value)
-    return found
+    overruled = [name for name, value in found.items() if os.environ.setdefault(name, value) != value]
+    return found, overruled
 
 
 def _value(text: str) -> str | None:

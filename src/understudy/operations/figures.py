@@ -8,7 +8,7 @@ from pathlib import Path
 from understudy.operations import past as history
 from understudy.operations.health import Health, Look, examine, look
 from understudy.operations.metrics import Figures, write
-from understudy.operations.rehearse_record import last_passed
+from understudy.operations.rehearsal.record import last_passed
 from understudy.operations.tier import SCHEDULED, times
 from understudy.settings import Settings
 

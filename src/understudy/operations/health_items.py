@@ -17,7 +17,7 @@ from understudy.operations.health import Item, Look, Seen, bad, ok, warning, wri
 from understudy.operations.install import installed
 from understudy.operations.lock import holder
 from understudy.operations.missed import EARLY, GRACE
-from understudy.operations.rehearse_record import last_passed, recorded
+from understudy.operations.rehearsal.record import last_passed, recorded
 from understudy.operations.tier import SCHEDULED, times
 from understudy.pages.figures import count, minute
 

@@ -26,9 +26,9 @@ from understudy.errors import (
     UnreachableError,
     UsageError,
 )
-from understudy.operations.rehearse_ask import ask_all, environment
-from understudy.operations.rehearse_checks import Check, read_checks
-from understudy.operations.rehearse_findings import (
+from understudy.operations.rehearsal.ask import ask_all, environment
+from understudy.operations.rehearsal.checks import Check, read_checks
+from understudy.operations.rehearsal.findings import (
     MOST_NAMED,
     ComponentFindings,
     Limits,

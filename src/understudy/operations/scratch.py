@@ -1,7 +1,7 @@
 """Where a component is restored into for a rehearsal: a server of its own, never the one that was backed up.
 
-One function for each component in `scratch_redis.py`, `scratch_postgres.py` and `scratch_qdrant.py`. Whatever is
-started or written is gone when the block ends, also after Ctrl-C.
+One file for each component in `scratches/`. Whatever is started or written is gone when the block ends, also after
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 from understudy.backup.component import Component
 from understudy.backup.set import BackupSet
 from understudy.errors import RefusedError, UsageError
-from understudy.operations.rehearse_checks import Check
+from understudy.operations.rehearsal.checks import Check
 from understudy.settings import Settings
 
 
@@ -47,7 +47,7 @@ def refuse(name: str, backup: BackupSet, settings: Settings) -> None:
     Raises:
         RefusedError: it is not.
     """
-    module = importlib.import_module(f"understudy.operations.scratch_{name}")
+    module = importlib.import_module(f"understudy.operations.scratches.{name}")
     if hasattr(module, "refuse"):
         module.refuse(backup, settings)
 
@@ -59,7 +59,7 @@ def scratch_for(name: str, backup: BackupSet, settings: Settings) -> AbstractCon
         NoScratchError: there is none to be had.
         RefusedError: the server that is named for it is not empty.
     """
-    module = importlib.import_module(f"understudy.operations.scratch_{name}")
+    module = importlib.import_module(f"understudy.operations.scratches.{name}")
     return module.scratch(backup, settings)  # type: ignore[no-any-return]
 
 

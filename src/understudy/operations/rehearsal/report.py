@@ -9,8 +9,8 @@ from pathlib import Path
 from markupsafe import Markup
 
 from understudy.drill.findings import Word
-from understudy.operations.rehearse_findings import ComponentFindings, Rehearsal, duration, title_of
-from understudy.operations.rehearse_lines import unrestored
+from understudy.operations.rehearsal.findings import ComponentFindings, Rehearsal, duration, title_of
+from understudy.operations.rehearsal.lines import unrestored
 from understudy.pages.charts import Bar, timeline
 from understudy.pages.figures import precise
 from understudy.pages.page import render

@@ -13,8 +13,8 @@ from pydantic import AliasChoices
 
 from understudy.drill.findings import Word
 from understudy.errors import UnderstudyError, UnreachableError
-from understudy.operations.rehearse_checks import Check
-from understudy.operations.rehearse_findings import CheckFindings
+from understudy.operations.rehearsal.checks import Check
+from understudy.operations.rehearsal.findings import CheckFindings
 from understudy.operations.scratch import Scratch
 from understudy.progress import Progress, stage
 from understudy.settings import Settings

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 
 from understudy.backup.set import BackupSet
 from understudy.errors import RefusedError, UnderstudyError, UnreachableError
-from understudy.operations.rehearse_checks import Check
+from understudy.operations.rehearsal.checks import Check
 from understudy.operations.scratch import NoScratchError, Scratch
 from understudy.settings import Settings
 

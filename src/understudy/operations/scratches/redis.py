@@ -12,7 +12,7 @@ from understudy.backup.component import RestoreOptions
 from understudy.backup.components.redis import RedisComponent
 from understudy.backup.set import BackupSet
 from understudy.errors import IntegrityError, UnderstudyError
-from understudy.operations.rehearse_checks import Check
+from understudy.operations.rehearsal.checks import Check
 from understudy.operations.scratch import NoScratchError, Scratch
 from understudy.settings import Settings
 from understudy.valkey.payload import newest_readable, written_by

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from understudy.drill.findings import WORST_FIRST, Word
-from understudy.operations.rehearse_findings import ComponentFindings, Rehearsal, duration, exceeded, title_of
+from understudy.operations.rehearsal.findings import ComponentFindings, Rehearsal, duration, exceeded, title_of
 
 SIGNS: dict[Word, str] = {"passed": "[OK]", "failed": "[FAILED]", "unknown": "[UNKNOWN]"}
 _MOST_LINES = 20

@@ -12,7 +12,7 @@ from understudy.backup.qdrant.recorded import Recorded
 from understudy.backup.qdrant.wire import Wire
 from understudy.backup.set import BackupSet
 from understudy.errors import NotFoundError, RefusedError, UnderstudyError, UsageError
-from understudy.operations.rehearse_checks import Check
+from understudy.operations.rehearsal.checks import Check
 from understudy.operations.scratch import NoScratchError, Scratch
 from understudy.settings import Settings
 

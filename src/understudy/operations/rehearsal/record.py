@@ -12,8 +12,8 @@ import orjson
 
 from understudy.backup.durable import write_file
 from understudy.errors import out_of_room
-from understudy.operations.rehearse_findings import FORMAT, VERSION, Rehearsal
-from understudy.operations.rehearse_report import rehearsal_page
+from understudy.operations.rehearsal.findings import FORMAT, VERSION, Rehearsal
+from understudy.operations.rehearsal.report import rehearsal_page
 
 FOLDER = "rehearsals"
 
