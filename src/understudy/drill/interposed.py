@@ -65,7 +65,7 @@ def interpose(lab: Lab, node: LabNode, undo: ExitStack) -> Interposed:
     password = lab.options.password
     behind = Address(HOST, _free_port())
     undo.callback(_put_back, node, behind, password)
-    relay = undo.enter_context(Relay([behind], node.inner_port, listening=False))
+    relay = undo.enter_context(Relay([behind], node.inner_port, listening=False, host=node.address.host))
     interposed = Interposed(node, relay, behind, password)
     interposed.last_words([])
     ask(node, password, "CONFIG", "SET", "port", behind.port)

@@ -25,13 +25,16 @@ _ENDS_WITHIN_S = 5.0
 class Relay:
     """Passes connections on to the first of `upstreams` that takes them; every connection begins with the next one.
 
-    With `listening=False` it waits for `listen`, for a port that is not free yet. Not safe for threads.
+    With `listening=False` it waits for `listen`, for a port that is not free yet. It listens on loopback unless another
+    `host` is given. Not safe for threads.
 
     Raises:
         RefusedError: the port is taken.
     """
 
-    def __init__(self, upstreams: Iterable[Address], port: int = 0, *, listening: bool = True) -> None:
+    def __init__(
+        self, upstreams: Iterable[Address], port: int = 0, *, listening: bool = True, host: str = HOST
+    ) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", pump.__file__],
             stdin=subprocess.PIPE,
@@ -39,7 +42,7 @@ class Relay:
             start_new_session=True,  # Ctrl-C is for us; we tell it when to end
             text=True,
         )
-        self.address = Address(HOST, port)
+        self.address = Address(host, port)
         try:
             self.set_upstreams(upstreams)
             if listening:
@@ -55,7 +58,8 @@ class Relay:
 
     def listen(self) -> None:
         """Open the port; 0 becomes a free one, told by `address`."""
-        self.address = Address(HOST, int(self._tell(listen=[HOST, self.address.port])))
+        host = self.address.host
+        self.address = Address(host, int(self._tell(listen=[host, self.address.port])))
 
     def set_upstreams(self, upstreams: Iterable[Address]) -> None:
         """Pass new connections on to these from now; what is open stays open."""
