@@ -90,6 +90,11 @@ HOME=$home
 export HOME UNDERSTUDY_HOME="${UNDERSTUDY_HOME:-${TMPDIR:-/tmp}/understudy}"
 
 if [ -n "$drop" ]; then
+    # initdb, with which a rehearsal makes its PostgreSQL, wants to know its user by name
+    passwd=${ENTRYPOINT_ETC:-/etc}/passwd
+    if [ -w "$passwd" ] && ! cut -d: -f3 "$passwd" | grep -qx "${who%:*}"; then
+        echo "owner:x:${who%:*}:${who#*:}::$HOME:/usr/sbin/nologin" >>"$passwd" || true # a read-only root has none to add
+    fi
     exec setpriv --reuid "${who%:*}" --regid "${who#*:}" --clear-groups --no-new-privs --inh-caps=-all -- understudy "$@"
 fi
 exec understudy "$@"

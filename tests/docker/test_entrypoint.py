@@ -49,6 +49,7 @@ def start(tmp_path: Path) -> Start:
             ["sh", str(ENTRYPOINT), *words],
             env={
                 "PATH": f"{bin_}:{os.environ['PATH']}", "HOME": str(tmp_path),
+                "ENTRYPOINT_ETC": str(tmp_path),
                 "ENTRYPOINT_SYS": str(tmp_path / "sys"), "ENTRYPOINT_PROC": str(tmp_path / "proc"), **env,
             },
             cwd=tmp_path, capture_output=True, text=True, check=False, timeout=20,
@@ -145,3 +146,11 @@ def test_the_health_check_asks_what_the_first_process_serves(
 
     found = runpy.run_path(str(ENTRYPOINT.with_name("healthcheck.py")))["asked_at"](words.split(), env)
     assert found == asked
+
+
+def test_an_owner_without_a_name_gets_one_once_for_initdb_wants_it(start: Start, tmp_path: Path) -> None:
+    passwd = tmp_path / "passwd"
+    passwd.write_text("root:x:0:0::/root:/bin/sh\n")
+    for _ in range(2):
+        assert start("list", FAKE_UID="0", FAKE_OWNER="4242:4343")["setpriv"] == "4242,4343"
+    assert passwd.read_text().splitlines()[1:] == [f"owner:x:4242:4343::{tmp_path}:/usr/sbin/nologin"]
