@@ -33,7 +33,7 @@ def on_files(files: Files, config: Any) -> Files:
         if name.endswith(".md"):
             files.append(File.generated(config, _on_site(name), abs_src_path=str(ROOT / name)))
     files.append(File.generated(config, "reference/commands.md", content=commands_page()))
-    for linked in sorted({path for page in _pages() for path in _linked(page)}):
+    for linked in _all_linked():
         for file in _files(ROOT / linked):
             name = _on_site(str(file.relative_to(ROOT)))
             if not files.get_file_from_path(name):
@@ -85,6 +85,17 @@ def _linked(page: Path) -> set[str]:
     text = _FENCE.sub("", page.read_text())
     goals = {os.path.relpath(page.parent / found.partition("#")[0], ROOT) for found in _LINK.findall(text)}
     return {goal for goal in goals if _on_site(goal).startswith("files/") and (ROOT / goal).exists()}
+
+
+def _all_linked() -> list[str]:
+    """Return what the pages link to, and what pages among that link to in turn."""
+    found: set[str] = set()
+    asked = _pages()
+    while asked:
+        new = set().union(*(_linked(page) for page in asked)) - found
+        found |= new
+        asked = [file for linked in new for file in _files(ROOT / linked) if file.suffix == ".md"]
+    return sorted(found)
 
 
 def _files(path: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 """Make the pictures again, each from a real run: `make pictures`, or some: `make pictures ONLY='up probe'`.
 
-Needs Chromium, and ports 7001 to 7006 free. Takes about five minutes.
+Needs Chromium. Takes about five minutes. The lab is on 7001 where that is free.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,9 @@ from terminal import picture, typed
 
 HERE = Path(__file__).parent
 UNDERSTUDY = str(Path(sys.executable).with_name("understudy"))
+with socket.socket() as tried:
+    PORT = 9701 if tried.connect_ex(("127.0.0.1", 7001)) == 0 else 7001
+UP = "understudy up cluster" + (f" --port {PORT}" if PORT != 7001 else "")
 SECRET = secrets.token_hex(16)
 DESKTOP, PHONE = {"width": 1100, "height": 820}, {"width": 390, "height": 780}
 LARGEST, LARGEST_OF_ALL = 250_000, 1_500_000
@@ -84,7 +88,7 @@ class Place:
 
 def up(place: Place) -> None:
     """A lab comes up, and is looked at."""
-    lines = [place.shown("understudy up cluster", 96), place.shown("understudy status", 96)]
+    lines = [place.shown(UP, 96), place.shown("understudy status", 96)]
     picture(HERE / "up.svg", lines, 96)
 
 
@@ -104,7 +108,8 @@ def probe(place: Place) -> None:
 def waitingroom(place: Place) -> None:
     """A person's phone and the operator's desk, with people in the line."""
     with place.served("waitingroom", "--rate-per-address", "0") as address:
-        ask(f"{address}api/v1/events", {"event_id": "spring-concert", "seats": 200, "rate_per_s": 0})
+        patient = {"abandon_after_s": 3600, "entry_ttl_s": 600}
+        ask(f"{address}api/v1/events", {"event_id": "spring-concert", "seats": 200, "rate_per_s": 0, **patient})
         ask(f"{address}api/v1/events/spring-concert/open", {})
         tickets = [join(address, number)["ticket"] for number in range(140)]
         with place.page(f"{address}wait/spring-concert", PHONE, device_scale_factor=2, is_mobile=True) as phone:
@@ -173,10 +178,10 @@ def rehearsal(place: Place) -> None:
         place.env |= {
             "REHEARSE_CHECKS": json.dumps([{"name": "orders", "sql": "SELECT count(*) FROM orders", "at_least": 4000}])
         }
-        code = "import redis; c = redis.RedisCluster('127.0.0.1', 7001)\n"
+        code = f"import redis; c = redis.RedisCluster('127.0.0.1', {PORT})\n"
         code += "for n in range(3000): c.set(f'session:{n}', 'x' * 60, ex=86400)"
         subprocess.run([sys.executable, "-c", code], check=True)
-        place.env |= {"REDIS_NODES": "127.0.0.1:7001,127.0.0.1:7002"}
+        place.env |= {"REDIS_NODES": f"127.0.0.1:{PORT},127.0.0.1:{PORT + 1}"}
         place.run("backup")
         place.run("rehearse", "latest", "--max-rto", "30m", "--max-age", "26h", "--html", "rehearsal.html")
     for name in ("POSTGRES_URL", "POSTGRES_PASSWORD", "BACKUP_NAME", "REHEARSE_CHECKS", "REDIS_NODES"):
@@ -209,7 +214,7 @@ def main(only: list[str]) -> None:
         place = Place(Path(folder), playwright.chromium.launch(executable_path=found, args=flags))
         try:
             if up not in chosen and set(chosen) - {drill, demo}:
-                place.run("up", "cluster")
+                place.run(*UP.split()[1:])
             for one in chosen:
                 sys.stdout.write(f"{one.__name__}: {one.__doc__}\n")
                 sys.stdout.flush()

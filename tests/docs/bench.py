@@ -62,7 +62,7 @@ class Bench:
         wrong = []
         for block in blocks(text):
             if (block.heading in headings or not headings) and self.can(block, soak):
-                played = play(block, self.folder, self.environ, timeout_s=600 if soak else 60)
+                played = play(block, self.folder, self.environ, timeout_s=600 if soak else 150)
                 wrong += [f"{page.name}, {block.heading}\n{one.wrong}" for one in played if one.wrong]
         return wrong
 

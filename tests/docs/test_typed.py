@@ -23,7 +23,7 @@ from support import eventually, repository_root
 from understudy import lab
 from understudy.waitingroom.library import library
 
-pytestmark = pytest.mark.long(30)
+pytestmark = [pytest.mark.long(30), pytest.mark.timeout(400)]
 ROOT = repository_root()
 DOCS = ROOT / "docs"
 CLUSTER, SENTINEL, SINGLE = (7001, tuple(range(6))), (9501, (0, 1, 2, 100, 101, 102)), (9301, (0,))
