@@ -31,6 +31,9 @@ _RANDOM = (
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?"), "<time>"),
     (re.compile(r"\b\d(?:[\d,.]*\d)?( ?(ms|s|m|min|h|d|B|KiB|MiB|GiB|TiB)\b)?(?!\w)( \d+ ?(s|m|min|h|d)\b)*"), "<n>"),
     (re.compile(r"\b[0-9a-f]{16,64}\b"), "<hex>"),
+    (re.compile(r"(?<= )–(?= |$)"), "<n>"),  # a table's cell without a number
+    (re.compile(r"\+(?=<n>)| \(<n> idle\)"), ""),
+    (re.compile(r"\b(always worked|works since <n>)$"), "<works>"),
     (re.compile(r"[ \t]+"), " "),
     (re.compile(r"-{3,}"), "---"),
 )
