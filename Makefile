@@ -9,6 +9,8 @@ VENV ?= $(HERE)/.venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS ?= 4
+# some images switch it off: then every process of the suite would compile the whole package again
+KEEPING_BYTECODE := PYTHONDONTWRITEBYTECODE=
 
 LAYOUT ?= cluster
 BACKUP_DIR ?= ./backups
@@ -45,10 +47,10 @@ demo: $(READY)  ## the main job on real embedded servers, with a report page
 	@$(BIN)/understudy demo
 
 test: $(READY)  ## the whole suite, against real servers
-	@$(BIN)/pytest -n $(JOBS) --dist worksteal -m "not soak"
+	@$(KEEPING_BYTECODE) $(BIN)/pytest -n $(JOBS) --dist worksteal -m "not soak"
 
 soak: $(READY)  ## the long counts: kills, reshards, fuzzed files
-	@$(BIN)/pytest -n 2 -m soak --timeout=3000
+	@$(KEEPING_BYTECODE) $(BIN)/pytest -n 2 -m soak --timeout=3000
 
 lint: $(READY)  ## ruff and mypy --strict
 	@$(BIN)/ruff check .
