@@ -27,7 +27,7 @@ _RANDOM = (
     (re.compile(r"=0(?![\d.])"), "=none"),  # the one number that tells
     (re.compile(r'(?<=")(?:[\w-]{1,64}\.)?[\w-]{22}(?=")|(?<=as )[\w-]{22}(?= until)'), "<ticket>"),
     (re.compile(r"\beyJ[\w.-]+…?"), "<token>"),
-    (re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}"), "<id>"),
+    (re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}|\d{8}T\d{6}\.\d{3}Z"), "<id>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?"), "<time>"),
     (re.compile(r"\b\d(?:[\d,.]*\d)?( ?(ms|s|m|min|h|d|B|KiB|MiB|GiB|TiB)\b)?(?!\w)( \d+ ?(s|m|min|h|d)\b)*"), "<n>"),
     (re.compile(r"\b[0-9a-f]{16,64}\b"), "<hex>"),
