@@ -136,7 +136,7 @@ def join(address: str, number: int) -> Any:
 
 def buy(address: str, ticket: str, first: int, *, sold: bool) -> None:
     """Enter, hold two seats, and perhaps buy them."""
-    token = ask(f"{address}api/v1/queue/enter", {"ticket": ticket})["token"]
+    token = ask(f"{address}api/v1/queue/enter", {}, bearer=ticket)["token"]
     seats = {"seats": [str(first + 1), str(first + 2)]}
     ask(f"{address}api/v1/seats/hold", seats, bearer=token)
     if sold:
