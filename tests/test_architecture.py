@@ -62,3 +62,10 @@ def test_a_module_imports_from_the_floors_below_its_own_and_is_not_two_things(mo
         wrong = {other for other in imported_by(module) if FLOOR[other] > 0}
     assert not wrong, f"{room} may not import from {', '.join(sorted(wrong))}"
     assert len(module.read_text().splitlines()) <= 400, "which two things is it?"
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: str(module.relative_to(SOURCE)))
+def test_a_python_that_is_started_imports_nothing_from_the_current_directory(module: Path) -> None:
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.List | ast.Tuple) and node.elts and ast.unparse(node.elts[0]) == "sys.executable":
+            assert {"'-P'", "'-I'"} & {ast.unparse(word) for word in node.elts}, ast.unparse(node)

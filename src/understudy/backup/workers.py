@@ -90,7 +90,7 @@ def _run(
     with tempfile.TemporaryFile() as complaints:
         # a session of its own: Ctrl-C is for us to handle, the worker follows when we are done or gone
         process = subprocess.Popen(
-            [sys.executable, "-m", "understudy.backup.workers", function],
+            [sys.executable, "-P", "-m", "understudy.backup.workers", function],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, start_new_session=True,
         )  # fmt: skip
         running.add(process)

@@ -84,7 +84,7 @@ class Workload:
         self._error: errors.UnderstudyError | None = None
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "understudy.drill.workload"],
+            [sys.executable, "-P", "-m", "understudy.drill.workload"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaints,
             start_new_session=True,  # Ctrl-C is for us to handle
         )  # fmt: skip

@@ -25,7 +25,7 @@ def send_all(urls: Sequence[str], title: str, body: str, *, good: bool, deadline
     """Send to all URLs at once; return by number why one failed, or None. Those that are missing were too late."""
     task = json.dumps({"urls": list(urls), "title": title, "body": body, "good": good}).encode()
     child = subprocess.Popen(
-        [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        [sys.executable, "-P", "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     try:
         said, _ = child.communicate(task, timeout=deadline_s)

@@ -116,7 +116,7 @@ def log_dir_of(settings: Settings) -> Path:
 def program() -> tuple[str, ...]:
     """Return how this program is started, by its full path."""
     beside = Path(sys.executable).with_name("understudy")
-    return (str(beside),) if os.access(beside, os.X_OK) else (sys.executable, "-m", "understudy")
+    return (str(beside),) if os.access(beside, os.X_OK) else (sys.executable, "-P", "-m", "understudy")
 
 
 def plan(

@@ -73,7 +73,9 @@ class Gateways:
         log = (self._directory / f"gateway-{number + 1}.log").open("ab")
         self._logs.append(log)
         port = self.addresses[number].port
-        words = [sys.executable, "-m", "understudy", "waitingroom", "--host", HOST, "--port", str(port), *self._words]
+        # -P: the current directory is somebody else's, and may have a jwt.py
+        words = [sys.executable, "-P", "-m", "understudy", "waitingroom", "--host", HOST, "--port", str(port)]
+        words += self._words
         return subprocess.Popen(words, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _await_ready(self, number: int) -> None:
