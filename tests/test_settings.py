@@ -12,6 +12,7 @@ from understudy.errors import UsageError
 from understudy.valkey.configured import target_from
 from understudy.valkey.target import Mode
 
+COMPOSE = Path(__file__).parents[1] / "deploy" / "compose"
 TOML = """
 [redis]
 nodes = ["10.0.0.1:7001", "10.0.0.2:7001"]
@@ -140,3 +141,19 @@ def test_a_secret_may_come_as_a_file_below_the_environment(alone: Path, monkeypa
     monkeypatch.setenv("REDIS_PASSWORD_FILE", str(alone / "gone"))
     with pytest.raises(UsageError, match="gone"):
         settings.load()
+
+
+@pytest.mark.parametrize("text", ["", "\n", " \r\n"])
+def test_an_empty_file_of_a_secret_is_refused_and_not_taken_for_none(
+    text: str, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (alone / "secret").write_text(text)
+    monkeypatch.setenv("BACKUP_PASSPHRASE_FILE", str(alone / "secret"))
+    with pytest.raises(UsageError, match="is empty") as told:
+        settings.load()
+    assert "BACKUP_PASSPHRASE_FILE" in str(told.value.hint)
+
+
+def test_the_compose_stack_s_file_without_a_secret_means_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKUP_PASSPHRASE_FILE", str(COMPOSE / "stack-no-secret"))
+    assert settings.load().backup_passphrase is None

@@ -26,6 +26,8 @@ from understudy.errors import UsageError
 LOCAL_PROFILE = "local"
 MOST_DAYS = 36_500  # a hundred years
 DEFAULT_FILE = "understudy.toml"
+NO_SECRET = "# no secret"  # noqa: S105 - that there is none
+"""What a file of a secret says where there is none: a compose file cannot leave one out."""
 # the two ways to say where the server is: whoever gives one of them, closer by, means another server altogether
 _WHERE = {"url", "nodes"}
 _WHERE_NAMES = {"REDIS_URL", "REDIS_NODES"}
@@ -161,11 +163,17 @@ class _SecretFiles(PydanticBaseSettingsSource):
         for name, variable in secret_file_names().items():
             if path := os.environ.get(variable):
                 try:
-                    if text := Path(path).read_text().rstrip("\r\n"):
-                        found.setdefault(_alias(name), text)
+                    text = Path(path).read_text().rstrip("\r\n")
                 except (OSError, UnicodeDecodeError) as error:
                     why = error.strerror if isinstance(error, OSError) else "it is no text"
                     raise UsageError(f"reading {path}", why or str(error), f"Check {variable}.") from None
+                if not text.strip():  # a set that was to be encrypted must not be plain because a disk was full
+                    raise UsageError(
+                        f"reading {path}", "it is empty, and a secret was to be in it",
+                        f"Check {variable}. A file that says `{NO_SECRET}` means that there is none.",
+                    )  # fmt: skip
+                if text != NO_SECRET:
+                    found.setdefault(_alias(name), text)
         return found
 
 
