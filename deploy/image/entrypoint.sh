@@ -41,13 +41,19 @@ default_nodes() {
     fi
 }
 
+in_a_file() { # a file of settings is named: it may say where the server is, and the environment would win over it
+    for word in "$@"; do case $word in --env-file | --env-file=*) return 0 ;; esac; done
+    return 1
+}
+
 named() { # somebody said where the server is; PROFILE is the probe's way of saying it
-    [ -n "${REDIS_NODES:-}${REDIS_URL:-}${REDIS_SENTINELS:-}${UNDERSTUDY_CONFIG:-}" ] || [ -e understudy.toml ] || {
+    [ -n "${REDIS_NODES:-}${REDIS_URL:-}${REDIS_URL_FILE:-}${REDIS_SENTINELS:-}${UNDERSTUDY_CONFIG:-}" ] ||
+        [ -e understudy.toml ] || in_a_file "$@" || {
         case ${PROFILE:-} in [Dd][Ee][Vv][Ee] | [Ss][Tt][Aa][Gg] | [Pp][Rr][Oo][Dd]) true ;; *) false ;; esac
     }
 }
 
-if [ "${ENV_PROFILE:-local}" = local ] && ! named; then
+if [ "${ENV_PROFILE:-local}" = local ] && ! named "$@"; then
     case ${1:-} in
     backup | restore | verify | health-check | rehearse | schedule | probe | waitingroom | fault)
         REDIS_NODES=$(default_nodes)
@@ -78,8 +84,8 @@ if [ "$(id -u)" = 0 ]; then
         drop=yes
         if [ -d /root/.aws ] && ! as sh -c 'cd /root/.aws && for f in *; do [ ! -f "$f" ] || [ -r "$f" ] || exit 1; done' 2>/dev/null
         then # credentials that only root may read: a copy in memory, for whom we become
-            home=/dev/shm/understudy
-            (umask 077 && mkdir -p "$home" && cp -RL /root/.aws "$home/" && chown -R "$who" "$home")
+            home=$(mktemp -d /dev/shm/understudy.XXXXXX) # a new one: with --ipc=host others write there too
+            (umask 077 && cp -RL /root/.aws "$home/" && chown -R "$who" "$home")
         fi
     fi
 elif [ -d /root/.aws ] && [ -r /root/.aws ]; then

@@ -86,6 +86,7 @@ def test_a_name_that_leads_to_ipv4_only_does_not_make_it_the_network_of_the_node
     "env",
     [
         {"REDIS_URL": "redis://cache:6379"},
+        {"REDIS_URL_FILE": "/run/secrets/redis_url"},
         {"REDIS_SENTINELS": "a:26379"},
         {"ENV_PROFILE": "prd"},
         {"UNDERSTUDY_CONFIG": "/etc/understudy.toml"},
@@ -95,6 +96,11 @@ def test_a_name_that_leads_to_ipv4_only_does_not_make_it_the_network_of_the_node
 )
 def test_who_names_a_server_has_that_one(start: Start, env: dict[str, str]) -> None:
     assert start("backup", **env)["nodes"] == "none"
+
+
+@pytest.mark.parametrize("words", [("--env-file", "/etc/stack.env"), ("--env-file=/etc/stack.env",)], ids=" ".join)
+def test_a_file_of_settings_may_name_the_server(start: Start, words: tuple[str, ...]) -> None:
+    assert start("schedule", "run", "daily", *words)["nodes"] == "none"
 
 
 def test_nodes_that_are_given_stay(start: Start) -> None:
