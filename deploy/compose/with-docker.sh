@@ -46,7 +46,11 @@ up() {
 
 run() { # run the image's command on the sets in BACKUP_DIR
     docker image inspect "$image" >/dev/null 2>&1 || fail "there is no image $image" "make build-backup-tool, or: make … WITH=here"
-    mkdir -p "$BACKUP_DIR"
+    if [ -n "${UNDERSTUDY_CONFIG:-}" ] || [ -e understudy.toml ]; then # what it names, 127.0.0.1 and files, is not the container's
+        fail "${UNDERSTUDY_CONFIG:-understudy.toml} is not taken into the container" "make … WITH=here, or docker run with it mounted (docs/containers.md)"
+    fi
+    if [ -n "${REDIS_ENTRA_ID:-}" ]; then fail "REDIS_ENTRA_ID is not taken into the container" "make … WITH=here"; fi
+    (umask 077 && mkdir -p "$BACKUP_DIR")
     sets=$(cd "$BACKUP_DIR" && pwd)
     set -- --volume "$sets:/data/backups" "$image" "$@"
     if [ -d "$HOME/.aws" ]; then set -- --volume "$HOME/.aws:/root/.aws:ro" "$@"; fi
@@ -55,13 +59,24 @@ run() { # run the image's command on the sets in BACKUP_DIR
     elif docker network inspect redis-cluster >/dev/null 2>&1; then # of docker-compose.bridge.yml
         set -- --network redis-cluster "$@"
     fi
-    if [ -t 0 ]; then set -- --interactive --tty "$@"; fi
+    # files have the same path in the container
+    for name in REDIS_URL_FILE REDIS_PASSWORD_FILE REDIS_SENTINEL_PASSWORD_FILE REDIS_TLS_CA REDIS_TLS_CERT REDIS_TLS_KEY \
+        POSTGRES_URL_FILE POSTGRES_PASSWORD_FILE QDRANT_API_KEY_FILE BACKUP_PASSPHRASE_FILE BACKUP_IDENTITY \
+        AWS_SHARED_CREDENTIALS_FILE AWS_CONFIG_FILE AWS_CA_BUNDLE AWS_WEB_IDENTITY_TOKEN_FILE; do
+        path=$(printenv "$name") && [ -n "$path" ] || continue
+        [ -e "$path" ] || fail "there is no file $path" "check $name"
+        path=$(cd "$(dirname "$path")" && pwd)/$(basename "$path")
+        export "$name=$path"
+        set -- --env "$name" "$@"
+        if [ "$path" != /dev/null ]; then set -- --volume "$path:$path:ro" "$@"; fi
+    done
+    if [ -t 0 ] && [ -t 1 ]; then set -- --interactive --tty "$@"; fi
     # names only: a value comes from our environment, and stands in no command line
     for name in ENV_PROFILE S3_URI REDIS_URL REDIS_NODES REDIS_MODE REDIS_USERNAME REDIS_PASSWORD REDIS_ACCESS_KEY \
         REDIS_SENTINEL_PASSWORD REDIS_SENTINEL_SERVICE REDIS_TLS REDIS_TLS_VERIFY USE_CLUSTER \
-        BACKUP_MATCH BACKUP_CHUNK_KEYS BACKUP_MAX_RATE BACKUP_NAME BACKUP_COMPONENTS BACKUP_RECIPIENTS BACKUP_PASSPHRASE \
-        POSTGRES_URL DATABASE_URL POSTGRES_PASSWORD POSTGRES_DATABASES QDRANT_URL QDRANT_API_KEY QDRANT_COLLECTIONS \
-        AWS_PROFILE AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION \
+        BACKUP_MATCH BACKUP_CHUNK_KEYS BACKUP_MAX_RATE BACKUP_NAME BACKUP_COMPONENTS BACKUP_OPTIONAL BACKUP_RECIPIENTS BACKUP_PASSPHRASE \
+        POSTGRES_URL DATABASE_URL POSTGRES_PASSWORD POSTGRES_DATABASES POSTGRES_FORMAT POSTGRES_JOBS QDRANT_URL QDRANT_API_KEY QDRANT_COLLECTIONS \
+        AWS_PROFILE AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION AWS_ROLE_ARN \
         AWS_ENDPOINT_URL AWS_EC2_METADATA_DISABLED NO_COLOR; do
         if printenv "$name" >/dev/null; then set -- --env "$name" "$@"; fi
     done

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+from pydantic import AliasChoices
 
 from support import repository_root
+from understudy.settings import Settings, secret_file_names
 
 _DOCKER = """#!/bin/sh
 printf '%s\\n' "$*" >>"$NOTES"
@@ -98,6 +101,44 @@ def test_the_backup_is_the_documents_docker_run_and_no_secret_is_on_its_command_
         assert part in typed
     assert typed.endswith("redis-backup-tool:latest backup")
     assert "swordfish" not in notes.read_text()
+
+
+def test_files_of_secrets_are_taken_along_so_that_no_set_is_plain_by_mistake(
+    make: Make, notes: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "passphrase").write_text("pl4nted-passphrase")
+    done = make("backup-local-profile", "WITH=docker", BACKUP_PASSPHRASE_FILE="passphrase", AWS_CONFIG_FILE=os.devnull)
+    assert done.returncode == 0, done.stderr
+    place = tmp_path / "passphrase"
+    assert f"--volume {place}:{place}:ro --env BACKUP_PASSPHRASE_FILE" in notes.read_text()
+    assert "--env AWS_CONFIG_FILE" in notes.read_text() and "--volume /dev/null" not in notes.read_text()
+    missing = make("backup-local-profile", "WITH=docker", BACKUP_IDENTITY="/none")
+    assert missing.returncode == 2 and "there is no file /none" in missing.stderr
+
+
+def test_settings_that_cannot_be_taken_along_are_refused(make: Make, notes: Path, tmp_path: Path) -> None:
+    for env in ({"UNDERSTUDY_CONFIG": "/etc/understudy.toml"}, {"REDIS_ENTRA_ID": "true"}):
+        refused = make("backup-local-profile", "WITH=docker", **env)
+        assert refused.returncode == 2 and "WITH=here" in refused.stderr
+    (tmp_path / "understudy.toml").write_text('[redis]\nurl = "redis://cache:6379"\n')
+    refused = make("restore-latest-profile", "WITH=docker")
+    assert refused.returncode == 2 and "understudy.toml is not taken into the container" in refused.stderr
+    assert "run --rm" not in notes.read_text()
+
+
+def test_every_setting_of_a_backup_is_taken_along_or_refused() -> None:
+    script = (repository_root() / "deploy" / "compose" / "with-docker.sh").read_text()
+    named = set(re.findall(r"[A-Z][A-Z0-9_]+", script))
+    passed_over = re.compile(  # what backup, restore and list do not read
+        r"(REHEARSE|SCHEDULE|PROBE|WAITINGROOM|DRILL|BACKUP_(DAILY|WEEKLY|MONTHLY|SAFETY|NOTIFY|METRICS|LOG|OFFSITE))_?"
+        r"|(PROFILE|PORT|HEALTH_CHECK_INTERVAL|POSTGRES_BIN)$"
+    )
+    for field in Settings.model_fields.values():
+        alias = field.validation_alias
+        name = str(alias.choices[0] if isinstance(alias, AliasChoices) else alias)
+        assert name in named or passed_over.match(name), name
+    for name in secret_file_names().values():
+        assert name in named or passed_over.match(name), name
 
 
 def test_the_latest_of_the_bucket_is_restored_where_there_is_one(make: Make, notes: Path) -> None:
