@@ -211,20 +211,23 @@ def test_a_lab_of_processes_asks_nothing_of_docker(typed: Typed, port: str, stan
     assert stand_in.typed == []
 
 
-def _row(node: str, kind: str, role: str, port: int, files: str = "/srv/docker-compose.ha.yml") -> str:
+def _row(
+    node: str, kind: str, role: str, port: int | str, files: str = "/srv/docker-compose.ha.yml", *,
+    lab: str = "ha", home: str = "",
+) -> str:  # fmt: skip
     return "\t".join(
         [
             f"id-{node}",
             f"ha-{node}",
             "valkey/valkey:9",
             "bridge",
-            "ha",
+            lab,
             "sentinel",
             node,
             kind,
             role,
             str(port),
-            "",
+            home,
             "ha",
             files,
         ]
@@ -251,6 +254,21 @@ def test_containers_that_a_compose_file_started_are_a_lab_which_is_not_ours_to_e
         assert f"Try: docker compose -p ha -f /srv/docker-compose.ha.yml {word}\n" in refused.stderr
     stand_in.answers(ps=_row("node-1", "valkey", "king", 6379) + "\n")
     assert typed("status", "--name", "ha").returncode == 12
+
+
+def test_labels_that_make_no_sense_hide_no_other_lab_and_another_user_s_lab_must_be_named(
+    typed: Typed, stand_in: StandIn
+) -> None:
+    rows = [
+        _row("node-1", "valkey", "primary", 6379),
+        _row("node-2", "valkey", "primary", "abc", lab="odd"),
+        _row("no\tde", "valkey", "primary", 6381, lab="tab"),
+        _row("node-4", "valkey", "primary", 6382, lab="hers", home="/home/her/labs/hers"),
+    ]
+    stand_in.answers(ps="\n".join(rows) + "\n")
+    stand_in.answers(inspect="".join(f"id-node-{number} paused 7\n" for number in (1, 2, 4)))
+    found = json.loads(typed("status", "--json").stdout)
+    assert [lab["name"] for lab in found] == ["ha"]
 
 
 @pytest.mark.parametrize(

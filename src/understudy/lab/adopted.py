@@ -30,6 +30,7 @@ from understudy.valkey.target import Address
 PASSWORD_VARIABLE = "UNDERSTUDY_PASSWORD"  # noqa: S105 - its name
 _LABELS = ("lab", "layout", "node", "kind", "role", "port", "home")
 _COMPOSE = ("project", "project.config_files")
+_LOOK_WITHIN_S = 10.0  # nobody asked for Docker yet: an engine that hangs is as none
 
 
 class _Row(NamedTuple):
@@ -93,9 +94,15 @@ def find(name: str) -> Lab | None:
 
 
 def running() -> list[Lab]:
-    """Return the labs that an engine has of which at least one container runs."""
-    rows = _rows()
-    labs = [_lab(name, [row for row in rows if row.lab == name]) for name in sorted({row.lab for row in rows})]
+    """Return the labs that an engine has of which at least one container runs.
+
+    Those that another `understudy` started are another user's, or of another UNDERSTUDY_HOME: they must be named.
+    """
+    rows = [row for row in _rows() if not row.home]
+    labs = []
+    for name in sorted({row.lab for row in rows}):
+        with contextlib.suppress(IntegrityError):  # whoever asks for that one by name is told what is wrong
+            labs.append(_lab(name, [row for row in rows if row.lab == name]))
     return [lab for lab in labs if any(node.alive for node in lab.nodes)]
 
 
@@ -125,11 +132,12 @@ def _rows(lab: str | None = None) -> list[_Row]:
     try:
         said = docker.call(
             "looking for labs", "ps", "--all", "--no-trunc", "--filter", wanted, "--filter", "label=understudy.kind",
-            "--format", form,
+            "--format", form, within_s=_LOOK_WITHIN_S,
         )  # fmt: skip
     except UnderstudyError:
         return []  # no engine, no labs of its
-    rows = [_Row(*line.split("\t")) for line in said.splitlines()]
+    split = [line.split("\t") for line in said.splitlines()]
+    rows = [_Row(*fields) for fields in split if len(fields) == len(_Row._fields)]  # else a label has a tab in it
     return sorted(rows, key=lambda row: (row.kind != "valkey", row.node))
 
 
