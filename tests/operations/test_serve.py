@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -223,6 +224,13 @@ def test_a_zone_that_the_system_does_not_know_is_refused(monkeypatch: pytest.Mon
     with pytest.raises(UsageError) as told:
         serve.zone({"TZ": "Asia/Seoul"}, NOON)
     assert "tzdata" in told.value.hint
+
+
+def test_a_pid_of_a_container_is_no_pid_of_ours_to_kill() -> None:
+    mine = served.Served(7, socket.gethostname(), "now", {}, alive=True)
+    assert mine.end == "kill 7"
+    boxed = dataclasses.replace(mine, host="3f2a9c")
+    assert "docker stop 3f2a9c" in boxed.end and "kill" not in boxed.end
 
 
 def test_status_and_health_know_who_serves_and_whether_he_died(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def install(settings: Settings, scheduler: Scheduler, plan: Plan, *, dry_run: bo
         raise RefusedError(
             f"installing the schedule by {scheduler.name}",
             f"{server} runs it already",
-            f"End that first: kill {server.pid}",
+            f"End that first: {server.end}",
         )
     if not dry_run:
         try:

@@ -39,6 +39,15 @@ class Served:
         return f"`schedule serve` (process {self.pid} on {self.host}, since {self.since})"
 
     @property
+    def end(self) -> str:
+        """Return how to end it; a pid says something on its own machine or in its own container only."""
+        if self.host == socket.gethostname():
+            return f"kill {self.pid}"
+        return (
+            f"`docker compose stop backup` or `docker stop {self.host}` where that is a container; else on {self.host}"
+        )
+
+    @property
     def trouble(self) -> str | None:
         """Return why nothing starts runs any more; None while it is at work."""
         if self.alive:
@@ -111,9 +120,7 @@ def forget(settings: Settings, *, dry_run: bool = False) -> str:
     if last is None:
         return ""
     if last.alive:
-        raise RefusedError(
-            "removing the schedule", f"{last} is at work", f"End it: kill {last.pid}; docker compose stop backup"
-        )
+        raise RefusedError("removing the schedule", f"{last} is at work", f"End it: {last.end}")
     if not dry_run:
         path_of(settings).unlink(missing_ok=True)
     return str(last)
