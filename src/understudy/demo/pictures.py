@@ -98,8 +98,11 @@ def _tips(series: Series, axis: TimeAxis) -> list[str]:
     ]
 
 
-def seat_maps(seats: Seats) -> Markup:
-    """Return the seats three times: before the loss, after the wipe, after the restore; a shade for each buyer."""
+def seat_maps(seats: Seats, keys_after_wipe: int) -> Markup:
+    """Return the seats three times: before the loss, after the wipe, after the restore; a shade for each buyer.
+
+    After the wipe nobody looks at seats: so many keys of any kind were left.
+    """
     shades: dict[str, int] = {}
     for name in seats.names:
         for holders in (seats.before, seats.after):
@@ -108,7 +111,7 @@ def seat_maps(seats: Seats) -> Markup:
     back = f"{seats.same:,} of {seats.sold:,} with their buyer"
     return Markup('<div class="maps">{}{}{}</div>').format(
         _map("Before the loss", f"{seats.sold:,} sold", seats, seats.before, shades),
-        _map("After the wipe", "nothing is there", seats, {}, shades),
+        _map("After the wipe", f"{count(keys_after_wipe, 'key')} left in all servers", seats, {}, shades),
         _map("After the restore", back, seats, seats.after, shades),
     )
 

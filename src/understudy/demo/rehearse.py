@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 from understudy.backup.take import TakenSet
 from understudy.demo.alone import alone
@@ -29,7 +30,7 @@ def rehearse(
         directory = str(taken.backup.directory)
         with rehearsed(
             directory, place.repository, None, settings, progress,
-            components=("redis",), command=f"BACKUP_DIR={place.directory} understudy rehearse latest",
+            components=("redis",), command=f"BACKUP_DIR={quote(str(place.directory))} understudy rehearse latest",
         ) as (result, _):  # fmt: skip
             redis = result.components[0]
         asked = ", ".join(f"{one.name}: {one.text}" for one in result.checks)

@@ -40,7 +40,7 @@ def report_page(outcome: Outcome) -> str:
         ],
         type_bars=[Bar(name, number, f"{number:,}") for name, number in outcome.types.items()],
         sale=_sale(outcome.sold),
-        seat_maps=pictures.seat_maps(outcome.seats),
+        seat_maps=pictures.seat_maps(outcome.seats, outcome.keys_after_wipe),
         key_bars=_keys(outcome),
         recovery=recovery(outcome.rehearsal),
         following=NEXT,
