@@ -52,6 +52,9 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["prune", "--place", ""], {}, 2, "and no place"),
         (["rehearse", "--max-rto", "-5m"], {}, 2, "a number and a unit"),
         (["schedule", "run", "hourly"], {}, 2, "daily, weekly, monthly"),
+        (["schedule", "serve", "--wait", "2h"], {}, 2, "--wait is for run"),
+        (["schedule", "serve", "--systemd"], {}, 2, "for install and remove"),
+        (["schedule", "serve", "--dry-run"], {}, 2, "for install and remove"),
         (["schedule", "status"], {"SCHEDULE_DAILY": "61 * * * *"}, 2, "'61' is no minute"),
     ],
 )

@@ -67,6 +67,12 @@ def command(
             "reading the options", f"`{action}` does what it does: --dry-run is for install and remove",
             "understudy schedule install --dry-run",
         )  # fmt: skip
+    if wait and action is not Action.RUN:
+        raise UsageError("reading the options", "--wait is for run", "understudy schedule run daily --wait 2h")
+    if (systemd or cron) and action not in (Action.INSTALL, Action.REMOVE):
+        raise UsageError(
+            "reading the options", "--systemd and --cron are for install and remove", f"understudy schedule {action}"
+        )
     in_file, overruled = env_files.load(env_file) if env_file else ({}, [])
     if env_file:
         tell_overruled(env_file, overruled)

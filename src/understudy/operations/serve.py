@@ -29,6 +29,7 @@ LOOK_EVERY_S = 30.0
 _SET_BACK = timedelta(hours=3)  # as cron: what was run in so little time is not run again
 _LONGEST_LOOK = timedelta(days=400)
 _RUN_ENDS_WITHIN_S = 45.0
+_UTC = {"UTC", "GMT", "UCT"}  # also where there is no tzdata
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,8 @@ def zone(environ: Mapping[str, str], now: datetime) -> str:
         UsageError: TZ names a place that this system knows nothing of: the C library would take UTC without a word.
     """
     name = environ.get("TZ", "").removeprefix(":")
-    # `Asia/Seoul` is a place, `KST-9` and `CET-1CEST,M3.5.0,M10.5.0/3` say all by themselves
-    place = "/" in name and "," not in name and not name.startswith("/")
+    # `Asia/Seoul` and `Japan` are places, `KST-9` and `CET-1CEST,M3.5.0,M10.5.0/3` say all by themselves
+    place = ("/" in name and "," not in name and not name.startswith("/")) or (name.isalpha() and name not in _UTC)
     if place and not any((Path(one) / name).is_file() for one in zoneinfo.TZPATH):
         raise UsageError(
             f"reading TZ={name[:60]!r}", "this system knows no such time zone, and would take UTC",
