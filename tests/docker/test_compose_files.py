@@ -105,3 +105,12 @@ def test_what_they_mount_is_there() -> None:
                 source = filled(source).partition(":")[0]
                 if source.startswith("./deploy/"):
                     assert (repository_root() / source).exists(), f"{path.name}: {source}"
+
+
+def test_no_volume_of_dev_has_the_name_of_one_of_production() -> None:
+    """COMPOSE_PROJECT_NAME makes one project of both files; `down -v` of dev must then not remove production's data."""
+    dev, prod = (
+        set(yaml.safe_load((repository_root() / f"docker-compose.{name}.yml").read_text())["volumes"])
+        for name in ("dev", "prod")
+    )
+    assert dev and prod and not dev & prod
