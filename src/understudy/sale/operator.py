@@ -50,17 +50,14 @@ class Operator:
         while True:
             number += 1
             gateway = number % len(self._desk.gates)
-            seats = (
-                self._desk.ask(
-                    OPERATOR, "seats", "GET", f"/api/v1/seats?event_id={self._desk.event}", gateway=gateway
-                ),
-            )  # fmt: skip
             _, reply = await self._desk.ask(
                 OPERATOR, "event", "GET", f"{_EVENTS}/{self._desk.event}", bearer=self._secret, gateway=gateway
             )
             if reply.status == 200:
                 self.counts = reply.body["counts"]
-            await asyncio.gather(*seats)
+            await self._desk.ask(
+                OPERATOR, "seats", "GET", f"/api/v1/seats?event_id={self._desk.event}", gateway=gateway
+            )
             await asyncio.sleep(_EVERY_S)
 
     async def let_in(self, rate_per_s: float) -> None:
