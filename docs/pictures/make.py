@@ -54,7 +54,7 @@ class Place:
             raise SystemExit(f"understudy {' '.join(words)}: {done.stdout}{done.stderr}")
         return done.stdout
 
-    def shown(self, command: str, width: int) -> tuple[str, list[tuple[float, str]]]:
+    def shown(self, command: str, width: int) -> tuple[str, list[str]]:
         """Type a command in a terminal; return it with the lines that it wrote."""
         words = command.split()
         return command, typed([UNDERSTUDY, *words[1:]], self.env, self.folder, width)
@@ -154,9 +154,9 @@ def drill(place: Place) -> None:
     """A drill in a terminal, and its page."""
     width = 136
     command, lines = place.shown("understudy drill cluster --html report.html", width)
-    notes = next(n for n, (_, line) in enumerate(lines) if line.startswith("  before the fault"))
-    page = [line for line in lines if line[1].startswith("Page:")]
-    picture(HERE / "drill.svg", [(command, [*lines[:notes], (lines[notes][0], "  …"), *page])], width)
+    notes = next(n for n, line in enumerate(lines) if line.startswith("  before the fault"))
+    page = [line for line in lines if line.startswith("Page:")]
+    picture(HERE / "drill.svg", [(command, [*lines[:notes], "  …", *page])], width)
     with place.page((place.folder / "report.html").as_uri(), {"width": 1100, "height": 1060}) as page:
         page.screenshot(path=HERE / "drill.png")
 
@@ -191,11 +191,11 @@ def rehearsal(place: Place) -> None:
 
 
 def demo(place: Place) -> None:
-    """The demo in a terminal, played, and its page."""
+    """The demo in a terminal, and its page."""
     width = 124
     command, lines = place.shown("understudy demo", width)
     here = str(place.folder)
-    picture(HERE / "demo.svg", [(command, [(at, line.replace(here, "…")) for at, line in lines])], width, plays_s=9)
+    picture(HERE / "demo.svg", [(command, [line.replace(here, "…") for line in lines])], width)
     with place.page(
         (place.folder / "understudy-demo" / "report.html").as_uri(), {"width": 1100, "height": 1000}
     ) as page:

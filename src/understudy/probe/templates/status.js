@@ -76,7 +76,10 @@ async function showMode() {
   const found = await data("/redis/connection-mode");
   const kind = found.client === "defaults" ? "redis-py's own settings" : "the recommended settings";
   byId("mode").textContent = `${found.mode}, ${kind}: ${found.risk} risk`;
-  byId("risk").textContent = found.risk;
+  byId("risk-word").textContent = found.risk;
+  const short = (found.why[0] || "").split(/[:,]/)[0];
+  byId("risk-why").replaceChildren(short && `${short}: `);
+  put(byId("risk-why"), "a", "why, and what to do").href = "#mode-title";
   byId("risk").toggleAttribute("data-bad", found.risk === "high");
   byId("target").textContent = `Probing ${found.servers.join(", ")}.`;
   for (const [id, texts] of [["mode-why", found.why], ["mode-do", found.what_to_do]]) {

@@ -17,7 +17,7 @@ function showTopology(line) {
   const proxy = nodes.some((one) => one.role === "proxy");
   say("topology-note", proxy
     ? "One endpoint: what stands behind it is not visible to a client."
-    : `${line.shards.length} ${line.shards.length === 1 ? "shard" : "shards"}, ${nodes.length} servers${ill ? `, ${ill} not healthy` : ""}${line.uncovered ? `, ${line.uncovered} slots served by nobody` : ""}.`);
+    : `${line.shards.length} ${line.shards.length === 1 ? "shard" : "shards"}, ${nodes.length} ${nodes.length === 1 ? "server" : "servers"}${ill ? `, ${ill} not healthy` : ""}${line.uncovered ? `, ${line.uncovered} slots served by nobody` : ""}.`);
   showSlots(line.shards);
   byId("shards").replaceChildren();
   for (const shard of line.shards) showShard(shard);
