@@ -16,7 +16,7 @@ FLOORS = {
     3: {"drill", "backup", "waitingroom"},
     2: {"lab"},
     1: {"valkey", "http", "pages"},
-    0: {"settings", "errors", "progress", "__init__"},
+    0: {"settings", "errors", "installed", "progress", "__init__"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 # The two programs' front doors, and the command that shows the demo.

@@ -11,8 +11,9 @@ from typing import Any, BinaryIO, cast
 
 from isal import isal_zlib
 
+from understudy import installed
 from understudy.backup.archive import GZIP_LEVEL
-from understudy.errors import IntegrityError, UsageError
+from understudy.errors import IntegrityError
 from understudy.progress import Progress
 
 _CHUNK_BYTES = 1 << 20
@@ -25,9 +26,7 @@ def library() -> Any:
     try:
         import pyrage  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise UsageError(
-            "encrypting", f"{error.name} is not installed", "Install it: pip install 'understudy[operations]'."
-        ) from error
+        raise installed.missing_extra("encrypting", error, "operations") from error
     return pyrage
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from isal import igzip, isal_zlib
 
+from understudy import installed
 from understudy.errors import IntegrityError, RefusedError, ServerSaidError, UnreachableError, UsageError
 from understudy.progress import Progress, stage
 from understudy.valkey.target import Target
@@ -55,7 +56,7 @@ def loaded(source: Path, progress: Progress) -> Iterator[Target]:
     except ImportError as error:
         raise UsageError(
             f"reading {source}", "it takes a server to read it, and the lab is not installed",
-            "Install it: pip install 'understudy[lab]'.",
+            f"{installed.how_to_add('lab')}.",
         ) from error  # fmt: skip
     with lab.standalone(password=secrets.token_hex(16), databases=_DATABASES) as server:
         copy = server.nodes[0].directory / "dump.rdb"

@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
+from understudy import installed
 from understudy.cli.output import Json, on_terminal, print_json
-from understudy.errors import UsageError, VerdictError
+from understudy.errors import VerdictError
 
 
 def command(
@@ -36,9 +37,7 @@ def command(
         from understudy.demo.show import show
         from understudy.waitingroom import tokens  # noqa: F401 - the gateways need it
     except ImportError as error:
-        raise UsageError(
-            "showing the demo", f"{error.name} is not installed", "pip install 'understudy[demo]'"
-        ) from error
+        raise installed.missing_extra("showing the demo", error, "demo") from error
     from understudy import progress
     from understudy.demo.tell import Mute, for_output
 

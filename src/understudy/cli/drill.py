@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from understudy import installed
 from understudy.cli import sale
 from understudy.cli.output import errors_as_data, print_json, print_table
 from understudy.errors import UsageError, VerdictError
@@ -108,9 +109,7 @@ def command(
         from understudy.drill import conduct
         from understudy.drill.report import report_page
     except ImportError as error:
-        raise UsageError(
-            "running a drill", f"{error.name} is not installed", "pip install 'understudy[drill]'"
-        ) from error
+        raise installed.missing_extra("running a drill", error, "drill") from error
     from understudy import progress
     from understudy.cli.options import duration_s
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from understudy import installed
 from understudy.cli.options import settings_from, target_of
-from understudy.errors import UsageError
 
 if TYPE_CHECKING:
     from understudy.probe.connection import Connection
@@ -59,9 +59,7 @@ def command(
         from understudy.http.stream import Streams
         from understudy.probe.app import MOST_STREAMS, Options, make_app
     except ImportError as error:
-        raise UsageError(
-            "serving the probe", f"{error.name} is not installed", "pip install 'understudy[probe]'"
-        ) from error
+        raise installed.missing_extra("serving the probe", error, "probe") from error
 
     settings = settings_from(probe_port=port, probe_health_check_interval=health_check_interval)
     token = guard.read_token(token_file) if token_file else None

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from understudy import installed
 from understudy.cli.output import print_json, print_table
 from understudy.errors import UsageError, VerdictError
 
@@ -60,9 +61,7 @@ def run(
         from understudy.sale.plan import plan_for
         from understudy.waitingroom import tokens  # noqa: F401 - the gateways need it
     except ImportError as error:
-        raise UsageError(
-            "running a sale", f"{error.name} is not installed", "pip install 'understudy[drill,waitingroom]'"
-        ) from error
+        raise installed.missing_extra("running a sale", error, "drill,waitingroom") from error
     from understudy import progress
     from understudy.cli.options import duration_s
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from understudy import installed
 from understudy.cli.options import Components, Identity, OutDir, key_of, local_repository, settings_from, target_of
 from understudy.cli.output import Json, print_json
 from understudy.cli.stack import components_of, told_if_unset
@@ -81,7 +82,8 @@ def command(
     if _clean(report, compared):
         return
     if report and report.unsure:
-        print("Some values were compared byte by byte only: install understudy[lab] to be sure.", file=sys.stderr)
+        print("Some values were compared byte by byte only, for want of a scratch server.", file=sys.stderr)
+        print(f"To be sure: {installed.how_to_add('lab')}.", file=sys.stderr)
     examples = report.examples if report else {}
     raise IntegrityError(
         "comparing the set with the server", "they differ",

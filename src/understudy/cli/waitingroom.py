@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from understudy import installed
 from understudy.cli.options import settings_from, target_of
 from understudy.errors import UsageError
 
@@ -65,9 +66,7 @@ def command(
         from understudy.waitingroom.desk import Options
         from understudy.waitingroom.serve import bound, serve_until_ended
     except ImportError as error:
-        raise UsageError(
-            "serving the waiting room", f"{error.name} is not installed", "pip install 'understudy[waitingroom]'"
-        ) from error
+        raise installed.missing_extra("serving the waiting room", error, "waitingroom") from error
 
     settings = settings_from(waitingroom_port=port, waitingroom_signing_key=signing_key, waitingroom_replicas=replicas)
     secret = guard.read_token(secret_file, "secret") if secret_file else None

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from understudy import installed
 from understudy.errors import NotFoundError
 
 _VALID_FOR = datetime.timedelta(days=365)
@@ -45,7 +46,7 @@ def make(lab: Path) -> Files:
         from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID  # noqa: PLC0415
     except ImportError:
         raise NotFoundError(
-            "making certificates", "`cryptography` is not installed", "pip install 'understudy[lab]'"
+            "making certificates", "`cryptography` is not installed", f"{installed.how_to_add('lab')}."
         ) from None
     now = datetime.datetime.now(datetime.UTC)
 

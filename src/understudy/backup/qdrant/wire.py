@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from understudy import installed
 from understudy.errors import (
     IntegrityError,
     NotAuthorisedError,
@@ -41,16 +42,14 @@ class Wire:
     """Requests to one server.
 
     Raises:
-        UsageError: the URL or the key cannot be used, or `understudy[qdrant]` is not installed.
+        UsageError: the URL or the key cannot be used, or the extra `qdrant` is not installed.
     """
 
     def __init__(self, url: str, api_key: str | None) -> None:
         try:
             import httpx  # noqa: PLC0415 - an extra
         except ImportError as error:
-            raise UsageError(
-                "speaking to Qdrant", f"{error.name} is not installed", "Install it: pip install 'understudy[qdrant]'."
-            ) from error
+            raise installed.missing_extra("speaking to Qdrant", error, "qdrant") from error
         self._httpx = httpx
         self._api_key = (api_key or "").strip()
         parsed = self._parsed(url)

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
+from understudy import installed
 from understudy.backup.repository import ARCHIVE_SUFFIX, Advance, StoredSet
 from understudy.backup.set import SetId
 from understudy.errors import NotAuthorisedError, NotFoundError, UnderstudyError, UnreachableError, UsageError
@@ -56,7 +57,7 @@ class ObjectStoreRepository:
     """Archives under one URI, for example `s3://my-bucket/redis-backups`.
 
     Raises:
-        UsageError: the URI cannot be read, or the extra `understudy[s3]` is not installed.
+        UsageError: the URI cannot be read, or the extra `s3` is not installed.
         NotAuthorisedError: no credentials were found.
     """
 
@@ -69,9 +70,7 @@ class ObjectStoreRepository:
         try:
             self._store = _s3(bucket, uri) if scheme == "s3" else _other(f"{scheme}://{bucket}")
         except ImportError as error:
-            raise UsageError(
-                f"opening {uri}", f"{error.name} is not installed", "Install it: pip install 'understudy[s3]'."
-            ) from error
+            raise installed.missing_extra(f"opening {uri}", error, "s3") from error
 
     def _path(self, name: str) -> str:
         return f"{self._prefix}/{name}" if self._prefix else name

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import cast
 
+from understudy import installed
 from understudy.drill.client import Client, Preset, Watch
 from understudy.errors import NotFoundError, UsageError
 from understudy.valkey.target import Target
@@ -13,9 +14,9 @@ from understudy.valkey.target import Target
 Connect = Callable[[Target, Preset], tuple[Client, Watch]]
 
 LIBRARIES = {
-    "redis-py": ("understudy.drill.clients.redis_py", "redis", "pip install redis"),
-    "valkey-py": ("understudy.drill.clients.valkey_py", "valkey", "pip install 'understudy[clients]'"),
-    "glide": ("understudy.drill.clients.glide", "glide_sync", "pip install 'understudy[clients]'"),
+    "redis-py": ("understudy.drill.clients.redis_py", "redis", "drill"),
+    "valkey-py": ("understudy.drill.clients.valkey_py", "valkey", "clients"),
+    "glide": ("understudy.drill.clients.glide", "glide_sync", "clients"),
 }
 BASES = {
     "defaults": "what the library does when it is told nothing but where the server is",
@@ -50,9 +51,10 @@ def connect_with(library: str) -> Connect:
     """
     if library not in LIBRARIES:
         raise UsageError(f"looking for the library {library!r}", f"known are {', '.join(LIBRARIES)}")
-    module, package, install = LIBRARIES[library]
+    module, package, extra = LIBRARIES[library]
     try:
         importlib.import_module(package)
     except ImportError:
-        raise NotFoundError(f"putting {library} under test", "it is not installed", install) from None
+        hint = f"{installed.how_to_add(extra)}."
+        raise NotFoundError(f"putting {library} under test", "it is not installed", hint) from None
     return cast(Connect, importlib.import_module(module).connect)

