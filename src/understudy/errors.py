@@ -9,18 +9,25 @@ class UnderstudyError(Exception):
     """The root of every error that we raise on purpose.
 
     `doing` is what was being done and to what ("reading slot 7 from 127.0.0.1:7001"), `why` is the cause in
-    one sentence, `hint` what a person can try next. `items` lists the things that failed where there are many.
+    one sentence, `hint` what a person can try next. `items` lists the things that failed where there are many,
+    `of` says how many there are where `items` has only some of them.
     """
 
     exit_code: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
 
-    def __init__(self, doing: str, why: str, hint: str = "", items: list[str] | None = None) -> None:
+    def __init__(self, doing: str, why: str, hint: str = "", items: list[str] | None = None, of: int = 0) -> None:
         self.doing = doing
         self.why = why
         self.hint = hint
         self.items = items or []
+        self._of = of
         super().__init__(f"{doing}: {why}")
+
+    @property
+    def of(self) -> int:
+        """Return how many things failed, named in `items` or not."""
+        return max(self._of, len(self.items))
 
     def as_data(self) -> dict[str, Any]:
         """Return the error as `--json` prints it."""

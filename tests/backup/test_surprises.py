@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from conftest import Typed
 from support import backed_up, eventually
 from understudy.backup.component import RestoreOptions, RestoreReport
 from understudy.backup.components.redis import RedisComponent
@@ -151,6 +153,25 @@ def test_keys_in_a_database_that_the_set_lacks_are_extra(valkey_standalone: Lab,
         backup = backed_up(target, tmp_path)
         wire.pipeline([("SELECT", 3), ("SET", "late", "1"), ("SELECT", 0)])
         assert verify(backup, target, Silent(), sample=None).examples == {"extra": ["late"]}
+
+
+def test_all_that_differs_is_counted_where_not_all_is_named(
+    typed: Typed, valkey_standalone: Lab, tmp_path: Path
+) -> None:
+    target = valkey_standalone.target()
+    env = {"REDIS_NODES": str(target), "REDIS_MODE": "standalone", "BACKUP_DIR": str(tmp_path)}
+    with Router(target) as router:
+        wire = router.wire(target.seeds[0])
+        wire.pipeline([("SET", f"k:{n}", "x") for n in range(250)])
+        name = str(backed_up(target, tmp_path).metadata.id)
+        wire.call("FLUSHALL")
+    differs = typed("verify", name, env=env)
+    assert differs.returncode == 12, differs.stderr
+    assert differs.stdout.startswith("Verify sample=200 -> missing=200, ")
+    assert "  … and 180 more (--json names 100 of 200)\n" in differs.stderr
+    told = json.loads(typed("verify", "-i", name, "--json", env=env).stdout)
+    assert (told["missing"], len(told["examples"]["missing"]), told["examples_at_most"]) == (200, 100, 100)
+    assert typed("verify", "-i", name, name, env=env).returncode == 2
 
 
 def test_what_the_target_evicts_is_not_called_restored(valkey_standalone: Lab, tmp_path: Path) -> None:

@@ -41,6 +41,11 @@ class VerifyReport:
             listed += names[: MOST_LISTED - len(listed)]
 
     @property
+    def differences(self) -> int:
+        """Return how many keys differ, named in `examples` or not."""
+        return self.missing + self.ttl_mismatch + self.value_mismatch + self.extra
+
+    @property
     def clean(self) -> bool:
         """Tell whether set and server agree."""
-        return not (self.missing or self.ttl_mismatch or self.value_mismatch or self.extra)
+        return not self.differences

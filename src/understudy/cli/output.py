@@ -128,8 +128,9 @@ def print_error(error: UnderstudyError) -> None:
     print(f"Error: {error.doing}: {error.why}", file=sys.stderr)
     for item in error.items[:_MOST_ITEMS]:
         print(f"  {item}", file=sys.stderr)
-    if len(error.items) > _MOST_ITEMS:
-        print(f"  … and {len(error.items) - _MOST_ITEMS:,} more (--json lists them)", file=sys.stderr)
+    if more := error.of - len(error.items[:_MOST_ITEMS]):
+        where = "lists them" if error.of == len(error.items) else f"names {len(error.items):,} of {error.of:,}"
+        print(f"  … and {more:,} more (--json {where})", file=sys.stderr)
     if error.hint:
         print(f"Try: {error.hint}", file=sys.stderr)
 
@@ -143,7 +144,16 @@ def print_bug(error: BaseException) -> None:
     text = f"{type(error).__name__}: {error}"
     if _wanted["json"]:
         print_json(
-            {"error": "Bug", "doing": "", "why": text, "try": "", "items": [], "retryable": False, "exit_code": 1}
+            {
+                "error": "Bug",
+                "doing": "",
+                "why": text,
+                "try": "",
+                "items": [],
+                "of": 0,
+                "retryable": False,
+                "exit_code": 1,
+            }
         )
     print(f"Error: this is a bug in understudy: {text}", file=sys.stderr)
     if not os.environ.get("UNDERSTUDY_DEBUG"):

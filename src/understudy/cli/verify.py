@@ -12,20 +12,35 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from understudy import installed
-from understudy.cli.options import Components, Identity, OutDir, key_of, local_repository, settings_from, target_of
+from understudy.cli.options import (
+    Components,
+    Identity,
+    OutDir,
+    key_of,
+    local_repository,
+    named,
+    settings_from,
+    target_of,
+)
 from understudy.cli.output import Json, print_json
 from understudy.cli.stack import components_of, told_if_unset
-from understudy.errors import IntegrityError, VerdictError
+from understudy.errors import IntegrityError, UsageError, VerdictError
 
 if TYPE_CHECKING:
     from understudy.backup.component import Comparison
     from understudy.backup.verify_report import VerifyReport
 
 
+LATEST = "latest"
+
+
 def command(
+    name: Annotated[
+        str, typer.Argument(metavar="[SET|latest]", help="An id, a directory or an archive.", callback=named)
+    ] = LATEST,
     input_dir: Annotated[
-        str, typer.Option("--input", "-i", metavar="DIR", help="A set: directory, archive, id or latest.")
-    ] = "latest",
+        str | None, typer.Option("--input", "-i", metavar="SET", help="The same, as an option.", callback=named)
+    ] = None,
     sample: Annotated[int, typer.Option(min=1, help="Compare so many random keys.")] = 200,
     full: Annotated[bool, typer.Option("--full", help="Compare every key, both ways.")] = False,
     components: Components = None,
@@ -36,11 +51,12 @@ def command(
     """Compare a set's keys with the server: values, expiry times and, with --full, keys that the set lacks.
 
     With --full, or where --component names them, also its databases and collections: rows, vectors and what else was
-    counted. Exits with 12 where they differ. What was written after the backup differs by right.
+    counted. Exits with 12 where they differ. What was written after the backup differs by right. All differences are
+    counted; of each kind --json names the first hundred.
 
     \b
     Examples:
-      understudy verify -i ./backups/redis-backup-local-20261120T234000Z-1f3a --sample 200
+      understudy verify ./backups/redis-backup-local-20261120T234000Z-1f3a --sample 200
       understudy verify --full
       understudy verify --component postgres
     """
@@ -49,14 +65,17 @@ def command(
     from understudy.backup.encryption import unlocked
     from understudy.backup.restore import held, opened
     from understudy.backup.verify import verify
+    from understudy.backup.verify_report import MOST_LISTED
 
+    if input_dir and name != LATEST:
+        raise UsageError("choosing the set to compare", "two are named", "understudy verify SET, or -i SET.")
     settings = settings_from(out_dir, backup_identity=identity)
     shown = progress.for_terminal(quiet=as_json)
     local = local_repository(settings)
     names = [str(one) for one in components or ()]
     asked = names or ([] if full else ["redis"])
     with (
-        opened(input_dir, local, None, shown, settings.profile, asked, settings.backup_name) as stored,
+        opened(input_dir or name, local, None, shown, settings.profile, asked, settings.backup_name) as stored,
         unlocked(stored, key_of(settings), local, shown) as backup,
     ):
         wanted = held(backup, asked)
@@ -66,15 +85,15 @@ def command(
         others = [one for one in wanted if one != "redis" and (names or told_if_unset(settings, one, shown))]
         compared = compare_all(backup, components_of(settings, others) if others else [], shown)
     if as_json:
-        keys = dataclasses.asdict(report) if report else {}
-        rows = {name: {"counted": one.counted, "differences": [*one.differences]} for name, one in compared.items()}
+        keys = dataclasses.asdict(report) | {"examples_at_most": MOST_LISTED} if report else {}
+        rows = {store: {"counted": one.counted, "differences": [*one.differences]} for store, one in compared.items()}
         print_json(keys | {"components": rows, "clean": _clean(report, compared)})
     else:
         if report:
             _tell(report, full)
-        for name, one in compared.items():
+        for store, one in compared.items():
             word = f"differences={len(one.differences)}" if one.differences else "equal"
-            print(f"Verify {name} -> {word}: {one.counted}")
+            print(f"Verify {store} -> {word}: {one.counted}")
     if report and not full and not report.compared:
         raise VerdictError("comparing the set with the server", "the set holds no keys, so nothing was compared")
     if not report and not compared:
@@ -90,6 +109,7 @@ def command(
         _hint(report, compared),
         [f"{kind}: {name}" for kind, names in examples.items() for name in names]
         + [line for one in compared.values() for line in one.differences],
+        (report.differences if report else 0) + sum(len(one.differences) for one in compared.values()),
     )  # fmt: skip
 
 
