@@ -65,6 +65,10 @@ def test_with_a_sane_budget_the_same_drill_passes(typed: Typed) -> None:
     assert "passed" in done.stdout.lower()
     folder = done.stdout.rsplit("Histories: ", 1)[1].splitlines()[0]
     assert [path.name for path in Path(folder).iterdir()] == ["cluster.history.gz"]
+    assert "drills' are kept: 1 drill, " in done.stdout
+    cleaned = typed("clean", "--all").stdout
+    assert "Histories stay, and nothing needs them: 1 drill, " in cleaned
+    assert f" in {Path(folder).parent}." in cleaned
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])

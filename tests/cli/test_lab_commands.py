@@ -42,7 +42,9 @@ def test_a_lab_goes_up_is_seen_and_goes_down(typed: Typed, port: str, layout: st
     up = typed("up", layout, "--port", port)
     assert up.returncode == 0, up.stderr
     assert f"The lab {layout} is up" in up.stdout
-    assert "understudy down" in up.stdout
+    said = up.stdout.partition("Next:\n")[2].splitlines()
+    assert said[0].endswith("understudy status"), "works without a client of the servers"
+    assert said[-1].endswith("understudy down")
     again = typed("up", layout, "--port", port)
     assert again.stdout == up.stdout
 
@@ -124,10 +126,12 @@ def test_a_taken_port_is_refused_with_the_program_that_has_it(typed: Typed, port
 
 
 def test_two_labs_run_side_by_side_and_commands_ask_which(typed: Typed, port: str, single: dict[str, Any]) -> None:
-    assert typed("up", "standalone", "--name", "two", "--port", str(int(port) + 1)).returncode == 0
+    second = typed("up", "standalone", "--port", str(int(port) + 1))
+    assert second.returncode == 0
+    assert second.stdout.endswith("understudy down --name standalone\n"), "without its name it would be refused"
     which = typed("down")
     assert which.returncode == 2
-    assert "one, two" in which.stderr
+    assert "one, standalone" in which.stderr
     assert len(data(typed("status", "--json"))) == 2
     assert len(data(typed("down", "--all", "--json"))) == 2
     assert data(typed("status", "--json")) == []

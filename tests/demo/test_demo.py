@@ -34,6 +34,7 @@ from understudy.demo.report import report_page
 from understudy.demo.show import Shown, show
 from understudy.demo.sold import Sold
 from understudy.demo.tell import Mute, Plain
+from understudy.installed import as_typed
 from understudy.lab import Lab
 from understudy.progress import Silent
 from understudy.sale.record import Remains
@@ -176,8 +177,10 @@ def test_the_whole_story_as_text(seen: Seen) -> None:
     assert re.search(r"recommended: at most [\d.]+ s without a success \(20 s are allowed\)", text)
     assert re.search(r"^  Was a seat sold twice\? +No: 0 of \d+ sold seats; ", text, re.MULTILINE)
     lines = text.splitlines()
-    assert lines[-6:-3] == [f"Report: {seen.place}/report.html", "", "Try next:"]
-    assert [line.split("#")[0].strip() for line in lines[-3:]] == [typed for typed, _ in NEXT]
+    assert lines[-7] == f"Report: {seen.place}/report.html"
+    assert re.fullmatch(rf"Left behind: {seen.place}, [\d.]+ MiB: pages, the set and its archive\. .*", lines[-6])
+    assert lines[-5:-3] == ["", "Try next:"]
+    assert [line.split("#")[0].strip() for line in lines[-3:]] == [as_typed(typed) for typed, _ in NEXT]
 
 
 def test_the_page_needs_nothing_else_and_the_set_beside_it_is_whole(seen: Seen) -> None:

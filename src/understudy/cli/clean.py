@@ -17,7 +17,7 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="A running lab too: it is ended first.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Remove the data and the logs of labs that do not run.
+    """Remove the data and the logs of labs that do not run. Histories of drills stay: --all says where they are.
 
     \b
     Examples:
@@ -25,6 +25,7 @@ def command(
       understudy clean --all
       understudy clean --name ha --force
     """
+    from understudy.drill.kept import kept
     from understudy.lab import state
     from understudy.lab.named import clean, only_one
 
@@ -37,7 +38,7 @@ def command(
         clean(one, force=force)
     if as_json:
         print_json([{"name": one} for one in chosen])
-    elif chosen:
-        print(f"Removed: {', '.join(chosen)}.")
-    else:
-        print("Nothing to remove.")
+        return
+    print(f"Removed: {', '.join(chosen)}." if chosen else "Nothing to remove.")
+    if every and (left := kept()).drills:
+        print(f"Histories stay, and nothing needs them: {left}.")

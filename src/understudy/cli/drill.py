@@ -106,7 +106,7 @@ def command(
             "judging a history again", "that takes limits only, not what to run", "understudy drill --check FILE"
         )
     try:
-        from understudy.drill import conduct
+        from understudy.drill import conduct, kept
         from understudy.drill.report import report_page
     except ImportError as error:
         raise installed.missing_extra("running a drill", error, "drill") from error
@@ -132,7 +132,7 @@ def command(
     def conducted(place: Lab | None = None) -> tuple[DrillReport, Path]:
         if place is not None:
             _refuse_other_layout(plan, place.layout, str(name))
-        folder = history or conduct.folder_for(plan.name)
+        folder = history or kept.folder_for(plan.name)
         report = conduct.conduct(plan, folder, teller, runs=runs, seed=seed, place=place, command=typed)
         return report, folder
 
@@ -200,6 +200,7 @@ def _tell(
     report: DrillReport, page: Callable[[DrillReport], str], json_file: Path | None, html_file: Path | None,
     folder: Path | None = None,
 ) -> None:  # fmt: skip
+    from understudy.drill.kept import stays
     from understudy.drill.summary import as_data, summarize
     from understudy.pages.page import write
 
@@ -216,7 +217,7 @@ def _tell(
             print(line)
     out = sys.stderr if silent else sys.stdout
     if folder is not None:  # first: what cannot be written below can be made of them
-        print(f"Histories: {folder}", file=out)
+        print(f"Histories: {folder}\n{stays(folder)}", file=out)
     if json_file is not None and not silent:
         write(json_file, json.dumps(as_data(report), indent=2, ensure_ascii=False) + "\n")
         print(f"Findings: {json_file}", file=out)

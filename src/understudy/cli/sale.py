@@ -55,7 +55,7 @@ def run(
 ) -> None:  # fmt: skip
     """Run sales, or judge those that were kept."""
     try:
-        from understudy.drill.conduct import folder_for
+        from understudy.drill.kept import folder_for
         from understudy.sale import conduct
         from understudy.sale.findings import Allowed
         from understudy.sale.plan import plan_for
@@ -99,7 +99,9 @@ def _tell(report: SaleReport, json_file: Path | None, html_file: Path | None, fo
             print(line)
     out = sys.stderr if silent else sys.stdout
     if folder is not None:
-        print(f"Records: {folder}", file=out)
+        from understudy.drill.kept import stays
+
+        print(f"Records: {folder}\n{stays(folder)}", file=out)
     if json_file is not None and not silent:
         write(json_file, json.dumps(summary.as_data(report), indent=2, ensure_ascii=False) + "\n")
         print(f"Findings: {json_file}", file=out)

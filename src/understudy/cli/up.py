@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from understudy import installed
 from understudy.cli.output import Json, print_json, print_table
 
 if TYPE_CHECKING:
@@ -139,6 +140,8 @@ def _as_data(outcome: Outcome) -> dict[str, Any]:
 
 
 def _print(outcome: Outcome) -> None:
+    from understudy.lab.named import left_over
+
     lab = outcome.lab
     target = lab.target()
     boxed = sum(node.container is not None for node in lab.nodes)
@@ -148,22 +151,24 @@ def _print(outcome: Outcome) -> None:
         print(f"Started again: {', '.join(outcome.healed)}.")
     shown = [node for node in lab.nodes if node.kind != "envoy" or lab.layout == "enterprise"]
     print_table(("NODE", "STARTED AS", "ADDRESS"), [(node.name, node.role, str(node.address)) for node in shown])
-    name = "" if lab.name == lab.layout else f" --name {lab.name}"
+    ours = installed.typed()
+    name = "" if lab.name == lab.layout and left_over() == [lab.name] else f" --name {lab.name}"
     words = ["redis-cli", "-p", str(target.seeds[0].port)]
     words += ["-c"] if lab.layout == "cluster" else []
     words += ["--askpass"] if target.password is not None else []
     words += ["--tls", "--cacert", str(target.tls.ca_file)] if target.tls else []
     print("\nNext:")
+    print(f"  {ours} status{name}")
     print(f"  export REDIS_MODE={target.mode.value} REDIS_NODES={target}")
     if target.tls:
         print(f"  export REDIS_TLS=true REDIS_TLS_CA={target.tls.ca_file}")
     if target.password is not None:
         names = ["REDIS_PASSWORD"] + ["REDIS_SENTINEL_PASSWORD"] * (lab.layout == "sentinel")
         print(f"  export {' '.join(f'{name}=…' for name in names)}")
-    print(f"  {' '.join(words)} {'sentinel masters' if lab.layout == 'sentinel' else 'ping'}")
-    print(f"  understudy status{name}")
-    print(f"  understudy logs -f{name}")
-    print(f"  understudy down{name}")
+    words += ["sentinel", "masters"] if lab.layout == "sentinel" else ["ping"]
+    print(f"  {' '.join(words)}    # if you have redis-cli")
+    print(f"  {ours} logs -f{name}")
+    print(f"  {ours} down{name}")
 
 
 def _counted(number: int, one: str, several: str) -> str:

@@ -14,6 +14,7 @@ from understudy.demo.seats import Seats
 from understudy.demo.seen import Machine, SetSeen, ShardSeen
 from understudy.demo.sold import Sold
 from understudy.demo.verdict import Digests, Verdict
+from understudy.installed import as_typed
 from understudy.operations.rehearsal.findings import Rehearsal
 
 NEXT = (
@@ -22,6 +23,11 @@ NEXT = (
     ("understudy drill cluster --html drill.html", "kill a primary under your client's settings"),
 )
 """What to try next: what to type, and what it does."""
+
+
+def following() -> list[tuple[str, str]]:
+    """Return what to try next, each as it can be typed where the demo was."""
+    return [(as_typed(command), what) for command, what in NEXT]
 
 
 @dataclass(frozen=True)
@@ -88,5 +94,5 @@ class Outcome:
         data["verified"]["clean"] = self.verified.clean
         data["seats"] |= {"sold": self.seats.sold, "same": self.seats.same}
         data["took_s"] = self.took_s
-        data["next"] = [typed for typed, _ in NEXT]
+        data["next"] = [typed for typed, _ in following()]
         return data

@@ -51,6 +51,10 @@ class Place:
                     self.repository.delete(stored)
             raise
 
+    def size(self) -> int:
+        """Return the bytes of all files in it."""
+        return sum(path.lstat().st_size for path in self.directory.rglob("*") if path.is_file())
+
     def clear(self, keep: SetId | None = None) -> None:
         """Remove the sets of demos, whole or not, but for `keep`. Files that no demo made stay."""
         for path in sorted(self.directory.iterdir()):

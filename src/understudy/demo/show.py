@@ -14,6 +14,7 @@ from understudy.demo.story import run
 from understudy.demo.tell import Teller
 from understudy.drill import report as drill
 from understudy.operations.rehearsal.report import rehearsal_page
+from understudy.pages.figures import size
 from understudy.pages.page import write
 from understudy.progress import Progress
 from understudy.sale import report as sale
@@ -57,5 +58,6 @@ def show(directory: Path, keys: int, buyers: int, progress: Progress, teller: Te
         for path, page in pages.items():
             write(path, page)
         place.clear(keep=SetId.parse(outcome.backup.id))
-    teller.closing(outcome, str(place.report))
+        left = f"{directory}, {size(place.size())}: pages, the set and its archive. The next demo replaces them."
+    teller.closing(outcome, str(place.report), left)
     return Shown(outcome, place.report, {name: place.page(name) for name in DETAILS})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from textwrap import fill
 from typing import Protocol, TextIO
 
-from understudy.demo.outcome import NEXT, Outcome, Step
+from understudy.demo.outcome import Outcome, Step, following
 from understudy.pages.figures import seconds
 
 TITLE = "Understudy demo: a sale outlives the death of its server; then all is backed up, lost, restored and rehearsed"
@@ -13,7 +13,6 @@ TITLE = "Understudy demo: a sale outlives the death of its server; then all is b
 COLOURS = {"passed": "green", "failed": "red", "unknown": "yellow"}
 _WIDTH = 120
 _QUESTION = 30
-_COMMAND = max(len(command) for command, _ in NEXT)
 
 
 class Teller(Protocol):
@@ -25,8 +24,8 @@ class Teller(Protocol):
     def done(self, number: int, step: Step) -> None:
         """Tell a step that has ended."""
 
-    def closing(self, outcome: Outcome, report: str) -> None:
-        """Tell the verdict, where the report is, and what to try next."""
+    def closing(self, outcome: Outcome, report: str, left: str) -> None:
+        """Tell the verdict, where the report is, what is left behind, and what to try next."""
 
 
 class Mute:
@@ -38,7 +37,7 @@ class Mute:
     def done(self, number: int, step: Step) -> None:
         """Say nothing."""
 
-    def closing(self, outcome: Outcome, report: str) -> None:
+    def closing(self, outcome: Outcome, report: str, left: str) -> None:
         """Say nothing."""
 
 
@@ -61,7 +60,7 @@ class Plain:
         state = "ok" if step.good else "NO"
         self._line(f"{number:>2}. {step.title:<16} {state} {seconds(step.took_s):>7}  {step.figure}{rate}")
 
-    def closing(self, outcome: Outcome, report: str) -> None:
+    def closing(self, outcome: Outcome, report: str, left: str) -> None:
         """Print the verdict and what is next."""
         said = f"{outcome.verdict.word.upper()} in {seconds(outcome.took_s)}: {outcome.verdict.sentence}"
         self._line("\n" + fill(said, _WIDTH, break_long_words=False, break_on_hyphens=False))
@@ -70,9 +69,9 @@ class Plain:
         self._line()
         for one in outcome.answers:
             self._line(f"  {one.question:<{_QUESTION}} {one.word}: {one.number} {one.what}")
-        self._line(f"\nReport: {report}\n\nTry next:")
-        for command, what in NEXT:
-            self._line(f"  {command:<{_COMMAND}} # {what}")
+        self._line(f"\nReport: {report}\nLeft behind: {left}\n\nTry next:")
+        for command, what in _beside_each_other():
+            self._line(f"  {command} # {what}")
 
 
 class Coloured:
@@ -105,7 +104,7 @@ class Coloured:
         line.add_row(Text(str(number), "dim"), step.title, mark, Text(seconds(step.took_s), "dim"), figure)
         self._console.print(line)
 
-    def closing(self, outcome: Outcome, report: str) -> None:
+    def closing(self, outcome: Outcome, report: str, left: str) -> None:
         """Print the verdict and what is next."""
         from rich.text import Text  # noqa: PLC0415
 
@@ -128,10 +127,17 @@ class Coloured:
             )  # fmt: skip
             self._console.print(line, soft_wrap=True)
         self._console.print(f"\nReport: {report}", soft_wrap=True)
+        self._console.print(f"Left behind: {left}", soft_wrap=True)
         self._console.print("\nTry next:", style="dim")
-        for command, what in NEXT:
-            told = Text.assemble(f"  {command:<{_COMMAND}} ", (f"# {what}", "dim"))
+        for command, what in _beside_each_other():
+            told = Text.assemble(f"  {command} ", (f"# {what}", "dim"))
             self._console.print(told, soft_wrap=True)
+
+
+def _beside_each_other() -> list[tuple[str, str]]:
+    found = following()
+    width = max(len(command) for command, _ in found)
+    return [(command.ljust(width), what) for command, what in found]
 
 
 def for_output(out: TextIO, *, colour: bool) -> Teller:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import re
-import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -20,23 +18,8 @@ from understudy.drill.run import run
 from understudy.drill.scenario import Leg, Scenario
 from understudy.drill.verdict import judge, overall, spreads
 from understudy.errors import IntegrityError, UnderstudyError, UnreachableError
-from understudy.lab import state
 from understudy.lab.live import Lab
 from understudy.progress import Progress
-
-KEPT_DRILLS = 20
-
-
-def folder_for(scenario: str) -> Path:
-    """Return a new directory for the histories of a drill; of older ones the last `KEPT_DRILLS` are kept."""
-    drills = state.home() / "drills"
-    drills.mkdir(exist_ok=True, mode=0o700)
-    older = sorted((path for path in drills.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
-    for path in older[: 1 - KEPT_DRILLS]:
-        shutil.rmtree(path, ignore_errors=True)
-    made = drills / f"{scenario}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{random.randrange(16**4):04x}"  # noqa: S311
-    made.mkdir(mode=0o700)
-    return made
 
 
 def conduct(
