@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from understudy.demo.seats import Seats
-from understudy.demo.sold import Sold
+from understudy.demo.sold import Sold, started_again
 from understudy.demo.verdict import Digests, Verdict
-from understudy.operations.rehearsal.findings import Rehearsal, duration
-from understudy.pages.figures import count, precise
+from understudy.operations.rehearsal.findings import Rehearsal
+from understudy.pages.figures import count, precise, seconds
 
 NOT_KNOWN = "Not known"
 
@@ -28,12 +28,14 @@ def came_back(sold: Sold) -> Answer:
     """Answer the first question."""
     took = precise(sold.outage.gap_s) if sold.outage else "–"
     what = "without service for buyers, after the server of the sale was killed in the middle of it"
+    if (after_s := started_again(sold.found)) is not None:
+        what += f"; the demo started it again {precise(after_s)} later"
     return Answer("Did the application come back?", in_a_word(sold.came_back, "Yes", "No"), took, what, sold.came_back)
 
 
 def restores(verdict: Verdict, keys: int, digests: Digests, rehearsal: Rehearsal) -> Answer:
     """Answer the second question."""
-    what = f"of {count(keys, 'key')} wiped and back as they were; rehearsed elsewhere in {duration(rehearsal.took_s)}"
+    what = f"of {count(keys, 'key')} wiped and back as they were; rehearsed elsewhere in {seconds(rehearsal.took_s)}"
     return Answer("Does the backup restore?", in_a_word(verdict, "Yes", "No"), f"{digests.equal:,}", what, verdict)
 
 

@@ -9,8 +9,9 @@ from understudy.backup.take import TakenSet
 from understudy.demo.alone import alone
 from understudy.demo.place import Place
 from understudy.demo.steps import Steps
-from understudy.operations.rehearsal.findings import Rehearsal, duration
+from understudy.operations.rehearsal.findings import Rehearsal
 from understudy.operations.rehearse import rehearsed
+from understudy.pages.figures import seconds
 from understudy.progress import Progress
 from understudy.settings import load
 from understudy.waitingroom import keys
@@ -34,6 +35,6 @@ def rehearse(
         ) as (result, _):  # fmt: skip
             redis = result.components[0]
         asked = ", ".join(f"{one.name}: {one.text}" for one in result.checks)
-        says.figure = f"recovered in {duration(result.recovery_s)}, {redis.counted or 'nothing'} compared; {asked}"
+        says.figure = f"recovered in {seconds(result.recovery_s)}, {redis.counted or 'nothing'} compared; {asked}"
         says.good = result.verdict.word == "passed"
     return result

@@ -7,8 +7,9 @@ from typing import Any
 
 from understudy.demo import pictures
 from understudy.demo.bystanders import BUDGET, JUDGED
-from understudy.demo.outcome import NEXT, Outcome, Step
-from understudy.demo.sold import Sold, promotion
+from understudy.demo.outcome import Outcome, Step, following
+from understudy.demo.sell import TIMES_S
+from understudy.demo.sold import Sold, promotion, started_again
 from understudy.demo.verdict import LONGEST_S, Digests
 from understudy.drill import words
 from understudy.drill.findings import ClientFindings
@@ -43,7 +44,7 @@ def report_page(outcome: Outcome) -> str:
         seat_maps=pictures.seat_maps(outcome.seats, outcome.keys_after_wipe),
         key_bars=_keys(outcome),
         recovery=recovery(outcome.rehearsal),
-        following=NEXT,
+        following=following(),
     )
 
 
@@ -51,10 +52,14 @@ def _sale(sold: Sold) -> dict[str, Any]:
     """Return what the template needs of the sale and of the clients beside it."""
     found, survived = sold.found, sold.survived
     took = promotion(found)
+    again_s = started_again(found)
     return {
         "timeline": pictures.timeline(sold),
         "tally": found.tally,
         "promoted": precise(took[1]) if took else "",
+        "again": precise(again_s) if again_s is not None else "",
+        "step": sold.outage,
+        "hold": seconds(TIMES_S["hold_ttl_s"]),
         "outage": precise(sold.outage.gap_s) if sold.outage else "",
         "promises": promises(found),
         "command": sold.sale.command,

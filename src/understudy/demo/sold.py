@@ -72,6 +72,12 @@ def promotion(found: SaleFindings) -> tuple[Mark, float] | None:
     return (taken, taken.at_s - killed_s) if taken else None
 
 
+def started_again(found: SaleFindings) -> float | None:
+    """Return how many seconds after the kill the demo started the dead server again; None where it did not."""
+    at_s = {one.kind: one.at_s for one in reversed(found.marks)}
+    return at_s["undone"] - at_s["fault"] if {"undone", "fault"} <= at_s.keys() else None
+
+
 def in_brief(found: SaleFindings) -> str:
     """Return a sale in a line: how much was sold to how many, who died and took over, how long buyers waited."""
     tally = found.tally

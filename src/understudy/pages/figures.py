@@ -26,12 +26,16 @@ def size(number: float) -> str:
 
 
 def seconds(number: float) -> str:
-    """Return a duration given in seconds, as `80 ms`, `3.2 s` or `2 min 5 s`."""
+    """Return a duration given in seconds, as `80 ms`, `3.2 s`, `2 min 5 s`, `5 h 2 min` or `3 d 4 h`."""
     if number < 0.9995:
         return f"{number * 1000:.0f} ms"
     if number < 99.95:
         return f"{number:.1f} s"
-    return f"{round(number) // 60} min {round(number) % 60} s"
+    whole = round(number)
+    for large, unit, small, rest in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if whole >= large:
+            return f"{whole // large} {unit} {whole % large // small} {rest}"
+    return f"{whole // 60} min {whole % 60} s"
 
 
 def precise(number: float) -> str:

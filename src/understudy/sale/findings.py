@@ -31,13 +31,19 @@ class Finding:
 
 @dataclass(frozen=True)
 class Outage:
-    """The longest time in which no buyer got anything done, from the last success to the next, around one fault."""
+    """The longest time in which no buyer got anything done, from the last success to the next, around one fault.
+
+    `counted` is by how much the servers' count of sold seats was higher within it than at the last look before it;
+    `untold` is how many of those no buyer had been told of yet: sold, and answered 503 for want of a second copy.
+    """
 
     fault: str
     at_s: float
     gap_s: float
     from_s: float
     unanswered: int  # requests without an answer, or with 503, until the next fault
+    counted: int = 0
+    untold: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,8 @@ class Tally:
     unavailable: int  # answers 503
     unanswered: int  # requests whose connection broke, or that took too long
     took_s: float
+    left: int = 0  # buyers who said goodbye before they had entered
+    dropped: int = 0  # seats that are not sold, and that a buyer held to the end of the hold without buying
 
 
 @dataclass(frozen=True)

@@ -43,24 +43,43 @@ def outages(sale: Sale) -> list[Outage]:
         gap_s, from_s = max(
             ((min(b, end_s) - a, a) for a, b in pairwise(within) if a < end_s), default=(end_s - at_s, at_s)
         )
-        found.append(Outage(text, at_s, gap_s, from_s, bisect_left(bad, end_s) - bisect_left(bad, at_s)))
+        unanswered = bisect_left(bad, end_s) - bisect_left(bad, at_s)
+        found.append(Outage(text, at_s, gap_s, from_s, unanswered, *_unseen(sale, from_s, from_s + gap_s)))
     return found
+
+
+def _unseen(sale: Sale, from_s: float, to_s: float) -> tuple[int, int]:
+    """Return by how much the servers' count of sold seats rose, and how many of those nobody had been told of."""
+    looks = sorted((r.ended_s, r.said["counts"]["sold"]) for r in sale.requests if r.kind == "event" and r.acknowledged)
+    told = [(r.ended_s, r.asked) for r in sale.requests if r.kind == "confirm" and r.acknowledged]
+    before = max((sold for at_s, sold in looks if at_s <= from_s), default=0)
+    counted = untold = 0
+    for at_s, sold in looks:
+        if from_s < at_s < to_s:
+            known = {seat for ended_s, seats in told if ended_s <= at_s for seat in seats}
+            counted, untold = max(counted, sold - before), max(untold, sold - len(known))
+    return counted, untold
 
 
 def _tally(sale: Sale) -> Tally:
     buyers: dict[str, set[int]] = defaultdict(set)
     bought = set()
-    for one in sale.requests:
+    last: dict[str, str] = {}
+    for one in sorted(sale.requests, key=lambda one: one.ended_s):
         if one.acknowledged:
             buyers[one.kind].add(one.buyer)
             if one.kind == "confirm":
                 bought |= set(one.asked)
+            if one.kind in {"hold", "release", "confirm"}:
+                last |= dict.fromkeys(one.asked, one.kind)
+    free = {seat for seat, state in sale.remains.status.items() if state == "AVAILABLE"} if sale.remains else set()
     return Tally(
         buyers=sale.header["buyers"], joined=len(buyers["join"]), entered=len(buyers["enter"]), bought=len(bought),
         sold=sum(state == "SOLD" for state in sale.remains.status.values()) if sale.remains else 0,
         seats=len(sale.header["seats"]), requests=len(sale.requests),
         unavailable=sum(one.status == 503 for one in sale.requests),
         unanswered=sum(one.status == 0 for one in sale.requests), took_s=sale.header["ended_s"],
+        left=len(buyers["leave"] - buyers["enter"]), dropped=sum(last.get(seat) == "hold" for seat in free),
     )  # fmt: skip
 
 

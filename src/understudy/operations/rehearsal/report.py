@@ -9,10 +9,10 @@ from pathlib import Path
 from markupsafe import Markup
 
 from understudy.drill.findings import Word
-from understudy.operations.rehearsal.findings import ComponentFindings, Rehearsal, duration, title_of
+from understudy.operations.rehearsal.findings import ComponentFindings, Rehearsal, title_of
 from understudy.operations.rehearsal.lines import unrestored
 from understudy.pages.charts import Bar, timeline
-from understudy.pages.figures import precise
+from understudy.pages.figures import precise, seconds
 from understudy.pages.page import render
 
 TEMPLATE = Path(__file__).parent / "templates" / "rehearsal.html"
@@ -51,8 +51,8 @@ def _headline(result: Rehearsal) -> list[tuple[str, str, str]]:
     passed = sum(one.word == "passed" for one in result.components)
     held = sum(one.word == "passed" for one in result.checks)
     return [
-        ("Recovery time", duration(result.recovery_s), f"set opened and checked, {_written(result)}"),
-        ("Age of the data", duration(result.age_s), "what would have been lost"),
+        ("Recovery time", seconds(result.recovery_s), f"set opened and checked, {_written(result)}"),
+        ("Age of the data", seconds(result.age_s), "what would have been lost"),
         ("Components", f"{passed} of {len(result.components)}", "are what was recorded"),
         ("Your checks", f"{held} of {len(result.checks)}", "gave the expected answer") if result.checks
         else ("Your checks", "none", "are set up: [[rehearse.checks]]"),
@@ -75,19 +75,19 @@ def _allowed(result: Rehearsal) -> str:
         (result.limits.max_rto_s, "of recovery"),
         (result.limits.max_age_s, "of age"),
     ]
-    return ", ".join(f"{duration(limit)} {of}" for limit, of in limits if limit is not None)
+    return ", ".join(f"{seconds(limit)} {of}" for limit, of in limits if limit is not None)
 
 
 def recovery(result: Rehearsal) -> Markup:
     """Return the picture: each step from the end of the one before."""
-    bars = [Bar(step.what, step.took_s, duration(step.took_s)) for step in result.opening]
+    bars = [Bar(step.what, step.took_s, seconds(step.took_s)) for step in result.opening]
     for one in result.components:
         good = not one.failures
         for step in one.steps:
             if step.what == "start" and step.took_s < _AT_ONCE_S:
                 continue  # a server that was given, and runs
             note = "" if good or step is not one.steps[-1] else "failed"
-            bars.append(Bar(f"{one.title}: {step.what}", step.took_s, duration(step.took_s), note, good=not note))
+            bars.append(Bar(f"{one.title}: {step.what}", step.took_s, seconds(step.took_s), note, good=not note))
     return timeline("From nothing to the last component written back, one step after the other", bars)
 
 
@@ -98,8 +98,8 @@ def _word(word: str) -> Markup:
 def _component(one: ComponentFindings) -> tuple[object, ...]:
     return (
         one.title, _word(one.word), one.server or "nothing", one.counted or "–",
-        duration(one.took_s) if one.steps else "–", duration(one.compared_s) if one.counted else "–",
-        duration(one.age_s),
+        seconds(one.took_s) if one.steps else "–", seconds(one.compared_s) if one.counted else "–",
+        seconds(one.age_s),
     )  # fmt: skip
 
 
