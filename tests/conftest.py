@@ -36,6 +36,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = ordered(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
+def pytest_unconfigure() -> None:
+    if typist.cache_info().currsize and (found := typist()):
+        found.close()
+
+
 @pytest.fixture
 def understudy_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A state directory of this test's own; whatever runs in it at the end is ended."""
@@ -51,12 +56,9 @@ def understudy_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 @pytest.fixture(scope="session")
-def quick() -> Iterator[Typist | None]:
+def quick() -> Typist | None:
     """What runs commands without importing the program each time."""
-    found = typist()
-    yield found
-    if found:
-        found.close()
+    return typist()
 
 
 @pytest.fixture

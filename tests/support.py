@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from typist import typist
 from understudy.backup.components.redis import ReadOptions, RedisComponent
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.set import BackupSet
@@ -78,12 +79,15 @@ def meanwhile(act: Callable[[], object], pause_s: float = 0.0) -> Iterator[None]
 
 def started(*words: str, env: dict[str, str]) -> subprocess.Popen[str]:
     """Start the command without waiting for it."""
+    whole = {**os.environ, **env}
+    if (quick := typist()) and quick.can(whole):
+        return quick.start(words, whole)
     return subprocess.Popen(
         [sys.executable, "-m", "understudy", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, **env},
+        env=whole,
     )
 
 

@@ -11,6 +11,8 @@ command, in its process; PYTHONPATH is then for the processes that the command s
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
 import gc
 import json
 import os
@@ -22,12 +24,13 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 _FOR_PYTHON = ("PYTHON", "LC_", "LANG", "COVERAGE")
 _IMPORTED = ("backup", "operations", "lab", "valkey", "drill", "demo", "waitingroom", "probe")
 _ALSO = ("apprise", "boto3", "croniter", "httpx", "jinja2", "obstore.store", "psycopg", "pyrage", "rich.progress")
 _TOLD = 1 << 20
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2): orphans below us become our children
 
 
 class Typist:
@@ -38,6 +41,7 @@ class Typist:
         self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _TOLD)
         self._started_in = _for_python(os.environ)
         self._one_at_a_time = threading.Lock()
+        self._adopting = threading.Lock()
         with theirs:
             self._process = subprocess.Popen([sys.executable, __file__], stdin=theirs.fileno())
 
@@ -59,15 +63,11 @@ class Typist:
         Raises:
             subprocess.TimeoutExpired: When it does not end in time; it is killed.
         """
-        told, tells = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         out_fd, out = os.pipe()
         err_fd, err = os.pipe()
-        message = json.dumps({"words": list(words), "env": dict(env), "cwd": str(Path.cwd())}).encode()
         try:
-            with self._one_at_a_time:
-                socket.send_fds(self._ours, [message], [tells.fileno(), out, err])
+            told = self._asked(words, env, out, err)
         finally:
-            tells.close()
             os.close(out)
             os.close(err)
         said = ["", ""]
@@ -92,9 +92,54 @@ class Typist:
                 raise subprocess.TimeoutExpired(list(words), timeout_s, said[0].encode(), said[1].encode()) from None
         return subprocess.CompletedProcess(["understudy", *words], code, *said)
 
+    def start(self, words: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
+        """Start a command as `subprocess.Popen` would, with pipes for what it writes."""
+        return _Started(self, words, env)
 
+    def child(self, words: Sequence[str], env: Mapping[str, str], out: int, err: int) -> int:
+        """Start a command that is a child of this process and writes to `out` and `err`; return its id."""
+        libc = ctypes.CDLL(None)
+        with self._adopting:
+            libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+            try:
+                with self._asked(words, env, out, err, parent=os.getpid()) as told:
+                    return int(told.recv(100))
+            finally:
+                libc.prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+    def _asked(
+        self, words: Sequence[str], env: Mapping[str, str], out: int, err: int, parent: int = 0
+    ) -> socket.socket:
+        """Ask for a command; return where it is told of. With a `parent`, it is told of when it is that one's child."""
+        told, tells = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        message = {"words": list(words), "env": dict(env), "cwd": str(Path.cwd()), "parent": parent}
+        with tells, self._one_at_a_time:
+            socket.send_fds(self._ours, [json.dumps(message).encode()], [tells.fileno(), out, err])
+        return told
+
+
+class _Started(subprocess.Popen[str]):
+    """A process in every respect, but that a fork of the typist is it."""
+
+    def __init__(self, by: Typist, words: Sequence[str], env: Mapping[str, str]) -> None:
+        self._by = by
+        super().__init__(
+            ["understudy", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(env)
+        )
+
+    def _execute_child(self, args: Sequence[str], *given: Any) -> None:
+        env, out, err = given[5], given[12], given[14]
+        try:
+            self.pid = self._by.child(args[1:], env, out, err)
+            self._child_created = True
+        finally:
+            os.close(out)
+            os.close(err)
+
+
+@functools.cache
 def typist() -> Typist | None:
-    """Start one where forks are sound and wanted."""
+    """Return the one of this process, where forks are sound and wanted."""
     return Typist() if sys.platform == "linux" and os.environ.get("TYPED") != "spawned" else None
 
 
@@ -132,25 +177,36 @@ def _serve(asked: socket.socket) -> None:
             os._exit(0)
         if os.fork() == 0:
             asked.close()
-            _become(json.loads(message), fds)
+            told = json.loads(message)
+            _detach(told["parent"], fds)
+            _become(told, *fds[1:])
             return
         for fd in fds:
             os.close(fd)
 
 
-def _become(told: dict[str, object], fds: list[int]) -> None:
-    """Fork once more: one to wait for the command's end and to tell it, and one, that returns, to be the command."""
-    answer, out, err = fds
+def _detach(parent: int, fds: list[int]) -> None:
+    """Fork once more, and return in the new process: a child of `parent`, or else one whose end we wait for and tell."""
+    answer = fds[0]
     if pid := os.fork():
-        os.close(out)
-        os.close(err)
-        os.write(answer, str(pid).encode())
-        _, status = os.waitpid(pid, 0)
-        with contextlib.suppress(OSError):  # whoever asked has gone
-            os.write(answer, str(os.waitstatus_to_exitcode(status)).encode())
+        if not parent:
+            for fd in fds[1:]:
+                os.close(fd)
+            os.write(answer, str(pid).encode())
+            _, status = os.waitpid(pid, 0)
+            with contextlib.suppress(OSError):  # whoever asked has gone
+                os.write(answer, str(os.waitstatus_to_exitcode(status)).encode())
         os._exit(0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if parent:
+        while os.getppid() != parent:
+            time.sleep(0.001)
+        os.write(answer, str(os.getpid()).encode())
     os.close(answer)
+
+
+def _become(told: dict[str, Any], out: int, err: int) -> None:
+    """Have what a fresh process of that command would have."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for fd, stream in ((nothing, 0), (out, 1), (err, 2)):
         os.dup2(fd, stream)
@@ -161,10 +217,10 @@ def _become(told: dict[str, object], fds: list[int]) -> None:
         2, "w", encoding=sys.stderr.encoding, errors="backslashreplace", buffering=1, closefd=False
     )
     os.environ.clear()
-    os.environ.update(told["env"])  # type: ignore[call-overload]
+    os.environ.update(told["env"])
     time.tzset()
     os.chdir(str(told["cwd"]))
-    sys.argv[1:] = told["words"]  # type: ignore[call-overload]
+    sys.argv[1:] = told["words"]
 
 
 if __name__ == "__main__":
