@@ -31,11 +31,67 @@ host_address() { # of Docker's own bridge: what its network says, else the first
              $NF ~ /^[0-9.]+\.0\/[0-9]+$/ { sub(/0\/.*/, "1", $NF); print $NF; exit }'
 }
 
+# The first of these ports that somebody listens on, and who, if the system tells: "7001 redis-server (pid 17)".
+held() {
+    if [ -x "$root/.venv/bin/python" ]; then
+        "$root/.venv/bin/python" -P - "$@" <<'END'
+import sys
+from understudy.installed import as_typed
+from understudy.lab.named import lab_on
+from understudy.lab.ports import holder, taken
+for port in map(int, sys.argv[1:]):
+    if taken(port):
+        lab = lab_on(port)
+        print(port, f"the lab {lab!r}; {as_typed(f'understudy down --name {lab}')}" if lab else holder(port))
+        break
+END
+        return
+    fi
+    for port in "$@"; do
+        if [ -r /proc/net/tcp ]; then # a listener (0A) on this address, on all, or on all of IPv6
+            cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk -v port="$(printf %04X "$port")" '$4 == "0A" &&
+                $2 ~ "^(0+|0100007F|0+FFFF00000100007F):" port "$" { found = 1 } END { exit !found }' || continue
+            echo "$port" && return
+        fi
+        who=$(lsof -nP -iTCP:"$port" -sTCP:LISTEN -Fc 2>/dev/null | sed -n 's/^c//p' | head -n 1)
+        [ -z "$who" ] || { echo "$port $who" && return; }
+    done
+}
+
+refuse_held() { # before anything is started; ports of nodes that run are ours, and an engine elsewhere has its own
+    case ${DOCKER_HOST:-} in tcp:* | ssh:*) return ;; esac
+    ports=
+    for node in 1 2 3 4 5 6; do
+        case " $running " in *" redis-$node "*) continue ;; esac
+        ports="$ports 700$node"
+        [ "$file" = docker-compose.bridge.yml ] || ports="$ports 1700$node" # a node's bus
+    done
+    # shellcheck disable=SC2086 # words are meant
+    found=$(held $ports)
+    [ -n "$found" ] || return 0
+    port=${found%% *}
+    who=${found#"$port"}
+    who=${who# }
+    case $who in
+    *"; "*) try=${who#*; } who=${who%%; *} ;;
+    *) try="end it, and type make up again" ;;
+    esac
+    fail "port $port is taken by ${who:-another program}; nothing was started" "$try"
+}
+
 up() {
     taken=$(docker ps --all --filter name='^/redis-[1-6]$' --filter name='^/redis-cluster-entry$' \
         --format '{{.Label "com.docker.compose.project"}} {{.Names}}' | grep -v "^$project " || true)
     [ -z "$taken" ] || fail "containers of other people have the names: $taken" "docker rm -f NAME, if you need them no more"
-    compose up -d || fail "compose could not start the cluster" "make logs. Are ports 7001 to 7006 free? Can it pull its image (VALKEY_IMAGE names another)?"
+    running=$(docker ps --filter status=running --filter name='^/redis-[1-6]$' --format '{{.Names}}' | tr '\n' ' ')
+    refuse_held
+    if ! compose up -d; then
+        if [ -z "$running" ]; then # else they would be started again and again until somebody looks
+            compose logs --no-color --tail 5 >&2 || true
+            compose down --remove-orphans >/dev/null 2>&1 || true
+        fi
+        fail "compose could not start the cluster" "read what it said, above. Can it pull its image (VALKEY_IMAGE names another)?"
+    fi
     if [ "$(docker wait redis-cluster-entry)" != 0 ]; then
         docker logs --tail 20 redis-cluster-entry >&2
         fail "no cluster was made" "make logs; make down clean up makes a new and empty one"
@@ -74,7 +130,7 @@ run() { # run the image's command on the sets in BACKUP_DIR
     # names only: a value comes from our environment, and stands in no command line
     for name in ENV_PROFILE S3_URI REDIS_URL REDIS_NODES REDIS_MODE REDIS_USERNAME REDIS_PASSWORD REDIS_ACCESS_KEY \
         REDIS_SENTINEL_PASSWORD REDIS_SENTINEL_SERVICE REDIS_TLS REDIS_TLS_VERIFY USE_CLUSTER \
-        BACKUP_MATCH BACKUP_CHUNK_KEYS BACKUP_MAX_RATE BACKUP_NAME BACKUP_COMPONENTS BACKUP_OPTIONAL BACKUP_RECIPIENTS BACKUP_PASSPHRASE \
+        BACKUP_MATCH BACKUP_CHUNK_KEYS BACKUP_MAX_RATE BACKUP_NAME BACKUP_COMPONENTS BACKUP_OPTIONAL BACKUP_MAY_BE_EMPTY BACKUP_RECIPIENTS BACKUP_PASSPHRASE \
         POSTGRES_URL DATABASE_URL POSTGRES_PASSWORD POSTGRES_DATABASES POSTGRES_FORMAT POSTGRES_JOBS QDRANT_URL QDRANT_API_KEY QDRANT_COLLECTIONS \
         AWS_PROFILE AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_REGION AWS_DEFAULT_REGION AWS_ROLE_ARN \
         AWS_ENDPOINT_URL AWS_EC2_METADATA_DISABLED NO_COLOR; do

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
+import socket
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +25,8 @@ case "$1 $2" in
 "info "*) [ "$ENGINE" = yes ] && echo "$SYSTEM" ;;
 "network inspect") [ "$3" = bridge ] && echo "$BRIDGE_HAS" ;;
 "image inspect") [ "$IMAGE" = yes ] ;;
+"ps --filter") [ -z "$RUNNING" ] || printf '%s\\n' $RUNNING ;;
+"compose -p") case "$*" in *" up -d") [ "$UP" = yes ] ;; esac ;;
 esac
 """
 
@@ -44,7 +51,7 @@ def make(tmp_path: Path, notes: Path) -> Make:
 
     def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
         inherited = {name: os.environ[name] for name in ("LANG", "VIRTUAL_ENV") if name in os.environ}
-        standing = {"ENGINE": "yes", "IMAGE": "yes", "SYSTEM": "Debian", "BRIDGE_HAS": " 172.17.0.0/16"}
+        standing = {"ENGINE": "yes", "IMAGE": "yes", "UP": "yes", "SYSTEM": "Debian", "BRIDGE_HAS": " 172.17.0.0/16"}
         return subprocess.run(
             ["make", "--no-print-directory", "-f", str(repository_root() / "Makefile"), *words],
             env={**inherited, "PATH": f"{bin_}:{os.environ['PATH']}", "HOME": str(tmp_path), "NOTES": str(notes)}
@@ -170,3 +177,44 @@ def test_the_address_of_dockers_bridge_is_read_from_the_engine(make: Make, bridg
 def test_which_compose_file_is_taken(make: Make, notes: Path, env: dict[str, str], file: str) -> None:
     make("logs", "WITH=docker", **env)
     assert f"compose -p redis-cluster -f {repository_root()}/{file} logs" in notes.read_text()
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port of the cluster that this test has, or somebody else already."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            stack.enter_context(socket.create_server(("127.0.0.1", 7004)))
+        yield 7004
+
+
+@pytest.mark.parametrize("venv", [True, False], ids=["with the venv", "without one"])
+def test_up_looks_for_free_ports_before_it_starts_anything(
+    make: Make, notes: Path, tmp_path: Path, taken: int, venv: bool
+) -> None:
+    root = tmp_path / "clone"
+    shutil.copytree(repository_root() / "deploy" / "compose", root / "deploy" / "compose")
+    if venv:
+        python = root / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+        python.chmod(0o755)
+    others = "redis-1 redis-2 redis-3 redis-5 redis-6"
+    script = root / "deploy" / "compose" / "with-docker.sh"
+    refused = make("--eval", f"port:; @sh {script} up", "port", RUNNING=others)
+    assert refused.returncode == 2
+    assert f"Error: port {taken} is taken by " in refused.stderr
+    assert "; nothing was started\nTry: " in refused.stderr
+    if venv and sys.platform == "linux" and "the lab" not in refused.stderr:
+        assert f"(pid {os.getpid()})" in refused.stderr
+    assert " up -d" not in notes.read_text()
+
+
+def test_up_leaves_nothing_that_starts_again_and_again_where_it_fails(make: Make, notes: Path) -> None:
+    elsewhere = {"UP": "no", "DOCKER_HOST": "tcp://192.0.2.1:2375"}
+    failed = make("up", "WITH=docker", **elsewhere)
+    assert failed.returncode == 2
+    assert "compose could not start the cluster" in failed.stderr
+    assert notes.read_text().splitlines()[-1].endswith(" down --remove-orphans")
+    make("up", "WITH=docker", **elsewhere, RUNNING="redis-1")
+    assert notes.read_text().splitlines()[-1].endswith(" up -d"), "what ran goes on"

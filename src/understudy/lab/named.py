@@ -225,7 +225,7 @@ def _refuse_taken(name: str, ports: dict[int, str], *, fronted: bool = False) ->
     for port, node in sorted(ports.items()):
         if not taken(port):
             continue
-        theirs = _lab_on(port)
+        theirs = lab_on(port)
         if fronted and theirs == name:
             continue
         who = f"the lab {theirs!r}" if theirs else holder(port) or "another program"
@@ -236,7 +236,8 @@ def _refuse_taken(name: str, ports: dict[int, str], *, fronted: bool = False) ->
         )
 
 
-def _lab_on(port: int) -> str | None:
+def lab_on(port: int) -> str | None:
+    """Return the name of the lab that listens on a port, if one does."""
     for record in records():
         alive = [node for node in record.nodes if node.alive]
         # Envoy listens on the public ports of the servers behind it, dead ones too.
