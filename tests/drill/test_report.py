@@ -58,11 +58,11 @@ def test_the_verdict_and_its_numbers_come_first(single: str) -> None:
 def test_clients_stand_side_by_side_in_plain_words(single: str) -> None:
     text = text_of(single)
     for said in (
-        "Downtime 2.65 s 9.43 s",
+        "Downtime of the busy connection 2.65 s 9.43 s",
         "Servers took 2.43 s 2.43 s",
         "Idle connection always worked stuck until restart",
         "A fresh client for each call works since +3.50 s works since +3.50 s",
-        "Redirections, MOVED / ASK 8 / 0 8 / 0",
+        "Redirections that these clients met, MOVED / ASK 8 / 0 8 / 0",
         "Operations began late, before / after the fault (p99) 0.2 ms / 0.2 ms 0.2 ms / 0.2 ms",
         "Acknowledged writes lost 0 0",
         "Errors after the fault, busy / idle / fresh 105 / 0 / 2",

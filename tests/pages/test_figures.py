@@ -29,7 +29,16 @@ def test_sizes(number: int, said: str) -> None:
 
 @pytest.mark.parametrize(
     ("number", "said"),
-    [(0.08, "80 ms"), (0.9999, "1.0 s"), (3.21, "3.2 s"), (99.99, "1 min 40 s"), (125, "2 min 5 s")],
+    [
+        (0.08, "80 ms"),
+        (0.9999, "1.0 s"),
+        (3.21, "3.2 s"),
+        (99.99, "1 min 40 s"),
+        (125, "2 min 5 s"),
+        (1800, "30 min"),
+        (93_600, "1 d 2 h"),
+        (18_120, "5 h 2 min"),
+    ],
 )
 def test_durations(number: float, said: str) -> None:
     assert seconds(number) == said

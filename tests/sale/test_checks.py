@@ -267,6 +267,19 @@ def test_the_longest_time_in_which_nobody_got_anything_done_belongs_to_its_fault
     assert judge(measure(sale), Allowed(max_downtime_s=8)).word == "passed"
 
 
+def test_what_the_servers_sold_in_an_outage_and_nobody_was_told_is_counted() -> None:
+    sale = Sale(
+        {"ended_s": 20.0},
+        [
+            asked(1, "confirm", 1.0, {}, "S1"), counts(1.1, 9, 0, 1), asked(2, "confirm", 1.9, {}, "S2"),
+            asked(3, "confirm", 3.0, {}, "S3", status=503), counts(4.0, 7, 0, 3), asked(3, "confirm", 8.0, {}, "S3"),
+        ],
+        [Event(2_000_000, "fault", "", 0, "kill node-1")],
+    )  # fmt: skip
+    [found] = outages(sale)
+    assert (found.counted, found.untold) == (2, 1)
+
+
 def test_a_record_that_was_kept_is_judged_the_same_and_half_a_file_is_none(tmp_path: Path) -> None:
     sale, path = whole(), tmp_path / "cluster.sale.gz"
     PLANTED["a seat is sold to two"][0](sale)

@@ -64,4 +64,4 @@ def follow_moved(target: Target, key: str) -> str:
         client.delete(key)
     finally:
         client.close()
-    return f"{wrong} answered {said}, and the client followed"
+    return f"a client of its own, sent to {wrong} on purpose, was answered {said}, and followed"

@@ -40,7 +40,14 @@ def report_page(report: DrillReport) -> str:
 def _sentence(report: DrillReport) -> str:
     each = Counter(leg.verdict.word for leg in report.legs)
     counts = ", ".join(f"{each[word]} {word}" for word in WORST_FIRST if each[word])
-    return SENTENCES[report.verdict.word] + (f" Of {len(report.legs)} legs: {counts}." if len(report.legs) > 1 else "")
+    said = SENTENCES[report.verdict.word] + (f" Of {len(report.legs)} legs: {counts}." if len(report.legs) > 1 else "")
+    clients = [one for leg in report.legs for one in leg.worst.clients]
+    stuck = dict.fromkeys(f"{one.name}{_judged(one.name, report)}" for one in clients if one.stuck)
+    return said + (f" Stuck until it is restarted: {'; '.join(stuck)}." if stuck else "")
+
+
+def _judged(name: str, report: DrillReport) -> str:
+    return "" if name in report.judged else " (not judged)"
 
 
 def budget_in_words(budget: Budget) -> str:

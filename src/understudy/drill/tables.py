@@ -34,7 +34,7 @@ def side_by_side(clients: Sequence[ClientFindings], judged: Collection[str]) -> 
     worst = {one.name: words.worst_outage(one) for one in clients}
     measures: list[tuple[str, Callable[[ClientFindings], object]]] = [
         ("Judged", lambda one: "yes" if one.name in judged else "no, only reported"),
-        ("Downtime", words.downtime),
+        ("Downtime of the busy connection", words.downtime),
         ("Servers took", lambda one: words.duration(w.usable_s) if (w := worst[one.name]) else words.NONE),
         ("Client added to that", lambda one: words.duration(w.client_s) if (w := worst[one.name]) else words.NONE),
         ("All shards well again for good", words.back),
@@ -47,7 +47,7 @@ def side_by_side(clients: Sequence[ClientFindings], judged: Collection[str]) -> 
             "Operations began late, before / after the fault (p99)",
             lambda one: f"{words.milliseconds(one.drift_p99_ms)} / {words.milliseconds(one.drift_after_p99_ms)}",
         ),
-        ("Redirections, MOVED / ASK", lambda one: f"{one.moved:,} / {one.asked:,}"),
+        ("Redirections that these clients met, MOVED / ASK", lambda one: f"{one.moved:,} / {one.asked:,}"),
     ]
     measures += [(title, partial(_data, name)) for title, name in _CONSISTENCY]
     return [(title, *(cell(one) for one in clients)) for title, cell in measures]

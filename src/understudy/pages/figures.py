@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+_LARGE = ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))
+
 
 def count(number: int, unit: str) -> str:
     """Return a number with its unit, as `1 key` or `2,000 keys`."""
@@ -32,10 +34,9 @@ def seconds(number: float) -> str:
     if number < 99.95:
         return f"{number:.1f} s"
     whole = round(number)
-    for large, unit, small, rest in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
-        if whole >= large:
-            return f"{whole // large} {unit} {whole % large // small} {rest}"
-    return f"{whole // 60} min {whole % 60} s"
+    large, unit, small, rest = next(one for one in _LARGE if whole >= one[0])
+    left = whole % large // small
+    return f"{whole // large} {unit} {left} {rest}" if left else f"{whole // large} {unit}"
 
 
 def precise(number: float) -> str:
