@@ -42,7 +42,10 @@ class Place:
     def __init__(self, folder: Path, browser: Browser) -> None:
         self.folder = folder
         self.browser = browser
-        self.env = {"UNDERSTUDY_HOME": str(folder / "home"), "WAITINGROOM_SECRET": SECRET}
+        path = (
+            f"{Path(UNDERSTUDY).parent}{os.pathsep}{os.environ['PATH']}"  # else it tells its own path as what to type
+        )
+        self.env = {"UNDERSTUDY_HOME": str(folder / "home"), "WAITINGROOM_SECRET": SECRET, "PATH": path}
 
     def run(self, *words: str) -> str:
         """Type a command of ours; return what it printed."""
