@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     backup_name: str | None = Field(None, validation_alias="BACKUP_NAME")
     backup_components: Names = Field((), validation_alias="BACKUP_COMPONENTS")
     backup_optional: Names = Field((), validation_alias="BACKUP_OPTIONAL")
+    backup_may_be_empty: Names = Field((), validation_alias="BACKUP_MAY_BE_EMPTY")
     backup_recipients: Names = Field((), validation_alias="BACKUP_RECIPIENTS")
     backup_passphrase: SecretStr | None = Field(None, validation_alias="BACKUP_PASSPHRASE")
     backup_identity: Path | None = Field(None, validation_alias="BACKUP_IDENTITY")
@@ -126,8 +127,8 @@ class Settings(BaseSettings):
     drill_client: dict[str, dict[str, Any]] = Field({}, validation_alias="DRILL_CLIENT")
 
     @field_validator(
-        "backup_components", "backup_optional", "backup_recipients", "backup_offsite", "backup_notify",
-        "postgres_databases", "qdrant_collections", mode="before",
+        "backup_components", "backup_optional", "backup_may_be_empty", "backup_recipients", "backup_offsite",
+        "backup_notify", "postgres_databases", "qdrant_collections", mode="before",
     )  # fmt: skip
     @classmethod
     def _split(cls, value: Any) -> Any:

@@ -143,6 +143,22 @@ def rehearsed(sets: Path, at: datetime, verdict: str, components: tuple[str, ...
     (sets / "rehearsals" / f"{at:%Y%m%dT%H%M%S}.000Z-some-set.json").write_text(json.dumps(document))
 
 
+def test_a_store_that_lost_its_data_is_bad_one_that_shrank_warns_and_one_that_never_had_any_warns(place: Place) -> None:
+    def item(number: int) -> tuple[str, str]:
+        planted(place.sets, NOW - timedelta(minutes=place_at.pop()), "daily", components={"redis": {"keys": number}})
+        found = place.items()["contents"]
+        return found.state, found.text
+
+    place_at = [1, 2, 3, 4]
+    assert item(0)[0] == "warning"
+    state, text = item(500)
+    assert (state, text.endswith("holds 500 keys")) == ("ok", True)
+    state, text = item(49)
+    assert (state, "holds only 49 keys, and " in text, "before it held 500 keys" in text) == ("warning", True, True)
+    state, text = item(0)
+    assert (state, "holds no keys, and " in text, "before it held 49 keys" in text) == ("bad", True, True)
+
+
 def test_where_all_is_well_nothing_is_bad_and_nothing_warns(place: Place) -> None:
     health = place.health()
     assert [(item.name, item.text) for item in health.items if item.state != "ok"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -33,7 +34,8 @@ def told(path: Path) -> tuple[list[Known], Policy, datetime, bool, list[str]]:
         profile = next((word.removeprefix("of:") for word in words if word.startswith("of:")), "prd")
         one = set_id(datetime.fromisoformat(created), number, profile)
         sets.append(Known(
-            one, None if tier == "hand" else tier, "damaged" not in words, "verified" in words, "rehearsed" in words
+            one, None if tier == "hand" else tier, "damaged" not in words, "verified" in words, "rehearsed" in words,
+            *(frozenset(word.removeprefix(of) for word in words if word.startswith(of)) for of in ("holds:", "empty:")),
         ))  # fmt: skip
         wanted.append(f"{one}: {' '.join(decision.split())}")
     keep = {name: int(said[f"{name} keep"]) for name in DAYS if f"{name} keep" in said}
@@ -194,3 +196,23 @@ def test_a_tier_rests_for_its_days_after_a_pause_that_is_longer_than_them(pause:
     old, new = Known(set_id(NOW - timedelta(days=100)), "daily"), Known(set_id(NOW), "daily")
     kept = decide([old, new], Policy("prd", DAYS), NOW, False, deeds)[1].keep
     assert kept == (pause > DAYS["daily"] + 1 and since <= DAYS["daily"])
+
+
+COMPONENTS = st.frozensets(st.sampled_from(["redis", "postgres"]))
+HOLDING = st.tuples(SETS, st.lists(st.tuples(COMPONENTS, COMPONENTS), min_size=16, max_size=16)).map(
+    lambda both: [
+        replace(one, holds=holds, empty=empty - holds) for one, (holds, empty) in zip(both[0], both[1], strict=False)
+    ]
+)
+
+
+@given(HOLDING, POLICIES)
+def test_the_last_set_with_data_is_kept_while_an_empty_one_after_it_is(sets: list[Known], policy: Policy) -> None:
+    gone = deleted(sets, policy)
+    good = [one for one in dated(sets) if one.good and one.id.profile == "prd"]
+    for name in ("redis", "postgres"):
+        last = newest([one for one in good if name in one.holds])[:1]
+        if last and any(name in one.empty and one.id > last[0] and one.id not in gone for one in good):
+            assert last[0] not in gone
+    assert gone <= deleted([replace(one, holds=frozenset(), empty=frozenset()) for one in sets], policy)
+    assert deleted([one for one in sets if one.id not in gone], policy) == set()

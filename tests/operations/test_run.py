@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from receivers import http_receiver
 from support import eventually, started
 from understudy.backup.check import check
 from understudy.backup.repositories.local import LocalRepository
@@ -106,6 +108,39 @@ def test_a_run_that_fails_says_why_and_leaves_the_old_sets(
     for secret in ("planted-password", "wrong-password"):
         assert secret not in done.stderr + (tmp_path / "sets" / "audit.jsonl").read_text()
     assert typed("schedule", "run", "weekly", env=env).returncode == 0
+
+
+def test_a_store_that_lost_everything_is_told_of_wherever_one_looks(
+    typed: Typed, env: dict[str, str], tmp_path: Path
+) -> None:
+    assert typed("schedule", "run", "daily", env=env).returncode == 0
+    [old] = whole(tmp_path / "sets")
+    held = BackupSet.open(tmp_path / "sets" / old).metadata.keys
+    with http_receiver() as heard:
+        lost = {**env, "BACKUP_MATCH": "nothing:*", "BACKUP_NOTIFY_WEBHOOK": f"http://127.0.0.1:{heard.port}/"}
+        done = typed("schedule", "run", "daily", env=lost)
+    says = f"the set holds no keys: none matches 'nothing:*', and {old} before it held {held:,} keys"
+    assert done.returncode == 0, done.stderr
+    assert f"Warning: {says}. Is it the right server?" in done.stderr
+    assert "The daily run went well, but look at its warnings." in done.stderr
+    [event] = [json.loads(body) for _, body in heard.requests]
+    assert (event["kind"], says in event["body"]) == ("warning", True)
+    [ended] = [one for one in Audit(tmp_path / "sets").entries() if one.detail and one.action == "backup"]
+    assert (ended.outcome, ended.detail) == ("ok", says)
+    items = json.loads(typed("health-check", "--json", env=env).stdout)["items"]
+    [item] = [one for one in items if one["name"] == "contents"]
+    assert (item["state"], says in item["text"], old in item["next"]) == ("bad", True, True)
+    rehearsed = typed("rehearse", "latest", env=env)
+    assert rehearsed.returncode == 15
+    assert f"[UNKNOWN] Redis: {says}: nothing was compared" in rehearsed.stdout
+    assert "[OK] Data" not in rehearsed.stdout
+    assert "--allow-empty" in rehearsed.stderr
+    restored = typed("restore", "--dry-run", "latest", env=env)
+    assert f"Warning: {says}. To restore that: understudy restore --component redis {old}." in restored.stderr
+    meant = {**env, "BACKUP_MAY_BE_EMPTY": "redis"}
+    assert "the set holds no keys" not in typed("schedule", "run", "daily", env={**lost, **meant}).stderr
+    items = json.loads(typed("health-check", "--json", env=meant).stdout)["items"]
+    assert [one["state"] for one in items if one["name"] == "contents"] == ["ok"]
 
 
 def test_a_full_disk_ends_a_run_with_the_old_sets_as_they_were(

@@ -49,6 +49,7 @@ def command(
       AWS_PROFILE=toy-root understudy backup --s3-uri s3://my-bucket/redis-backups
     """
     from understudy import progress
+    from understudy.backup.contents import changes, told_of
     from understudy.backup.encryption import Lock
     from understudy.backup.take import take, upload
     from understudy.operations.audited import recorded
@@ -73,9 +74,10 @@ def command(
                 component.close()
         metadata = taken.backup.metadata
         entry.set, entry.components = str(metadata.id), tuple(metadata.components)
-        if "redis" in metadata.components and not metadata.keys:
-            why = f": none matches {settings.backup_match!r}." if settings.backup_match else "."
-            shown.say("Warning: the set holds no keys" + why)
+        found = changes(metadata, local_repository(settings), settings.backup_may_be_empty)
+        entry.detail = told_of(found)
+        for one in found:
+            shown.say(f"Warning: {one.line}")
         if not as_json:
             _tell(taken)
         if remote:

@@ -48,6 +48,9 @@ def command(
     take: Annotated[bool, typer.Option("--take", help="Take a new set first, and rehearse that.")] = False,
     max_rto: Annotated[str | None, typer.Option(help="The longest that the recovery may take: 90s, 30m, 2h.")] = None,
     max_age: Annotated[str | None, typer.Option(help="The oldest that the data may be: 26h.")] = None,
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="A set that holds nothing of a component may pass.")
+    ] = False,
     html: Annotated[Path | None, typer.Option(help="Write the page to this file, too.")] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the scratch servers until Ctrl-C, to look at.")] = False,
     env_file: Annotated[Path | None, typer.Option(help="File of KEY=VALUE lines with passwords and keys.")] = None,
@@ -93,7 +96,7 @@ def command(
             name = _taken(settings, names, shown)
         with rehearsed(
             from_s3 or name, local_repository(settings), remote, settings, shown,
-            components=names, limits=limits, command=typed, taken=take,
+            components=names, limits=limits, command=typed, taken=take, allow_empty=allow_empty,
         ) as (result, servers):  # fmt: skip
             entry.set, entry.components = result.set, tuple(one.name for one in result.components)
             if keep:
@@ -104,10 +107,18 @@ def command(
         if result.verdict.word != "passed":
             raise VerdictError(
                 f"rehearsing {result.set}", f"the verdict is {result.verdict.word}",
-                "Rehearse an older set (`understudy list`), and mend the cause before it is needed."
-                if result.verdict.word == "failed" else "Mend what was unknown, and rehearse again.",
-                list(result.verdict.reasons),
+                _hint(result), list(result.verdict.reasons),
             )  # fmt: skip
+
+
+def _hint(result: Rehearsal) -> str:
+    from understudy.operations.rehearse import NOTHING
+
+    if result.verdict.word == "failed":
+        return "Rehearse an older set (`understudy list`), and mend the cause before it is needed."
+    if any(NOTHING in text for text in result.verdict.reasons):
+        return "Rehearse a set that holds something (`understudy list`), or say --allow-empty where that is meant."
+    return "Mend what was unknown, and rehearse again."
 
 
 def _taken(settings: Settings, names: list[str], shown: Progress) -> str:

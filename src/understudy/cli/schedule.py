@@ -231,7 +231,7 @@ def _run(tier: str, settings: Settings, wait_s: float, as_json: bool) -> None:
     except BaseException:
         _log(f"The {chosen} run failed.")
         raise
-    _log(f"The {chosen} run went well.")
+    _log(f"The {chosen} run went well{', but look at its warnings' if ran.lost else ''}.")
     if as_json:
         print_json(ran.as_data())
         return

@@ -44,6 +44,7 @@ def expected_in(settings: Settings, backup: BackupSet, repository: Repository, n
     Where components are named, nothing is said of others.
     """
     from understudy.backup.components import NAMES
+    from understudy.backup.contents import changes
     from understudy.backup.describe import lacking
     from understudy.backup.repository import LATEST, SAFETY, find
 
@@ -58,6 +59,13 @@ def expected_in(settings: Settings, backup: BackupSet, repository: Repository, n
     if names or backup.metadata.id.name == SAFETY:  # that holds what a restore replaced, and is to hold no more
         wanted = set(names)
     told = lacking(backup.metadata, wanted, newest_with)
+    picked = [one for one in backup.metadata.components if not names or one in names]
+    if backup.metadata.id.name != SAFETY:
+        told += [
+            f"{one}. To restore that: {one.command}"
+            for one in changes(backup.metadata, repository, settings.backup_may_be_empty)
+            if one.lost and one.component in picked
+        ]
     if settings.backup_name and backup.metadata.id.name not in {settings.backup_name, SAFETY}:
         told.append(f"this set is named {backup.metadata.id.name}, and BACKUP_NAME is {settings.backup_name}")
     return told

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from understudy.backup.components import NAMES
+from understudy.backup.contents import amount_in_words, change
 from understudy.errors import NO_ROOM
 from understudy.operations import past as history
 from understudy.operations import served
@@ -62,6 +64,21 @@ def sets(look: Look) -> list[Item]:
         hint = f"Look at it: understudy check {named.stored.id}; take a new one: understudy {again}"
         return [state("sets", text + more, hint)]
     return [ok("sets", f"{len(look.sets)} good, the newest {newest.stored.id}, {_age(look, newest)} old")]
+
+
+def contents(look: Look) -> list[Item]:
+    """Does the newest set hold what those before it held, or has a store lost it?"""
+    good = [one.metadata for one in look.sets if one.metadata and not one.damage and one.regular]
+    items, fine = [], []
+    for name in NAMES:
+        told = change(name, good)
+        holds = next((f"{one.id} holds {text}" for one in good if (text := amount_in_words(one, name))), "")
+        if told is None or (not told.held and name in look.settings.backup_may_be_empty):
+            fine += [holds] if holds else []
+        else:
+            state = bad if told.lost else warning
+            items.append(state("contents", f"{told.set}: {told}", told.hint))
+    return items + ([ok("contents", "; ".join(fine))] if fine else [])
 
 
 def tiers(look: Look) -> list[Item]:
@@ -284,8 +301,8 @@ def notification(look: Look) -> list[Item]:
 
 
 QUESTIONS: Sequence[Callable[[Look], Sequence[Item]]] = (
-    repository, sets, tiers, last_run, missed_runs, space, schedule, program, offsite, rehearsal, audit, clock, lock,
-    notification,
+    repository, sets, contents, tiers, last_run, missed_runs, space, schedule, program, offsite, rehearsal,
+    audit, clock, lock, notification,
 )  # fmt: skip
 
 

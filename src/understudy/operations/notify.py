@@ -35,7 +35,7 @@ _CHAT = re.compile(
 )
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]+")
 
-Kind = Literal["failure", "recovery", "success"]
+Kind = Literal["failure", "recovery", "success", "warning"]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def tell(everybody: Sequence[Place], event: Event, deadline_s: float = DEADLINE_
     through = [place for place in everybody if place.by_apprise]
 
     def apprise() -> None:
-        good = event.kind != "failure"
+        good = event.kind not in {"failure", "warning"}
         whys = send_all([place.url for place in through], event.heading, event.body, good=good, deadline_s=deadline_s)
         said.update({through[number]: why for number, why in whys.items()})
 

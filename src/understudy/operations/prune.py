@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from understudy.backup.contents import nothing_of, something_of
 from understudy.backup.repositories import open_repository
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repository import Repository, StoredSet, peek
@@ -195,7 +196,9 @@ def known(
         name = str(one.id)
         good = metadata.id == one.id and proofs.checks.get(name, True) and _all_there(repository, one, metadata)
         rehearsed = name in proofs.rehearsals and proofs.rehearsals[name] >= set(metadata.components)
-        return Known(one.id, metadata.tier, good, proofs.checks.get(name, False), rehearsed)
+        empty = nothing_of(metadata).difference(policy.may_be_empty)
+        verified = proofs.checks.get(name, False)
+        return Known(one.id, metadata.tier, good, verified, rehearsed, something_of(metadata), empty)
 
     with stage(progress, "Looking at the sets", len(stored), "sets"):
         if isinstance(repository, LocalRepository):

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from understudy import installed
 from understudy.backup.check import check_sums
 from understudy.backup.component import Comparison, RestoreOptions, RestoreReport
 from understudy.backup.components import NAMES, kind
+from understudy.backup.contents import Change, changes
 from understudy.backup.encryption import Key, unlocked
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repository import ARCHIVE_SUFFIX, Repository
@@ -43,6 +45,7 @@ from understudy.progress import Progress
 from understudy.settings import Settings
 
 Clock = Callable[[], float]
+NOTHING = "nothing was compared"
 
 
 @contextlib.contextmanager
@@ -57,6 +60,7 @@ def rehearsed(
     limits: Limits | None = None,
     command: str = "",
     taken: bool = False,
+    allow_empty: bool = False,
 ) -> Iterator[tuple[Rehearsal, Mapping[str, str]]]:
     """Rehearse a set; inside the block the scratch servers still run, in the environment that is given with it.
 
@@ -92,6 +96,9 @@ def rehearsed(
         opening.append(clock.step("Read every file"))
         scratches: dict[str, Scratch] = {}
         found = [_restored(one, backup, settings, stack, scratches, progress, began) for one in wanted]
+        if not allow_empty:
+            told = changes(backup.metadata, remote or local, settings.backup_may_be_empty)
+            found = [_unproven(one, told) for one in found]
         answers = ask_all(asked, scratches, progress)
         limits = limits or Limits()
         result = Rehearsal(
@@ -135,7 +142,7 @@ def _not_installed(name: str) -> str:
     try:
         kind(name)
     except ImportError as error:
-        return f"{error.name} is not installed: pip install 'understudy[{name}]'"
+        return f"{error.name} is not installed: {installed.how_to_add(name)}"
     return ""
 
 
@@ -207,6 +214,12 @@ def _restored(
     except UnderstudyError as error:
         return _told(replace(found, compared_s=clock.step("").took_s), error)
     return _with(found, compared, clock.step("").took_s)
+
+
+def _unproven(found: ComponentFindings, changed: Sequence[Change]) -> ComponentFindings:
+    """Return the findings of a component as unknown where the set holds nothing of it: that equals any empty server."""
+    told = next((f"{one}: {NOTHING}" for one in changed if one.component == found.name and not one.held), "")
+    return replace(found, open_questions=(*found.open_questions, told)) if told and found.counted else found
 
 
 def _told(found: ComponentFindings, error: UnderstudyError) -> ComponentFindings:

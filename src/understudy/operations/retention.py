@@ -12,7 +12,7 @@ of the tier goes until its days have passed since.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -31,7 +31,8 @@ class Known:
     """A set as retention sees it.
 
     `tier` is None where it was taken by hand. `good` is False where it cannot be read, or a check found it damaged.
-    `verified`: its last check passed. `rehearsed`: a rehearsal of it passed.
+    `verified`: its last check passed. `rehearsed`: a rehearsal of it passed. `holds` and `empty` are the components of
+    which it holds something and nothing; those of which nobody knows are in neither.
     """
 
     id: SetId
@@ -39,19 +40,23 @@ class Known:
     good: bool = True
     verified: bool = False
     rehearsed: bool = False
+    holds: frozenset[str] = frozenset()
+    empty: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
 class Policy:
     """How long the sets of one profile are kept, by tier: `days`, and at least `keep` good ones however old.
 
-    Where there is a `name`, it is only about sets that are named so, and about the safety sets of the profile.
+    Where there is a `name`, it is only about sets that are named so, and about the safety sets of the profile. Of a
+    component that `may_be_empty`, nothing is kept because newer sets hold nothing of it.
     """
 
     profile: str
     days: Mapping[str, int]
     keep: Mapping[str, int] = field(default_factory=dict)
     name: str | None = None
+    may_be_empty: tuple[str, ...] = ()
 
     def covers(self, one: SetId) -> bool:
         """Tell whether a set is ours."""
@@ -65,6 +70,7 @@ class Policy:
             {tier: getattr(settings, f"backup_{tier}_retention") for tier in Tier},
             {tier: getattr(settings, f"backup_{tier}_keep", 0) for tier in Tier},
             settings.backup_name,
+            settings.backup_may_be_empty,
         )
 
 
@@ -88,7 +94,8 @@ def decide(
 
     Never deleted are: sets of other profiles or names, sets taken by hand or of a tier that we do not know, sets that
     are not good (a person should look at them) or are dated after today, the newest good set of each tier, the last one
-    that a check and the last one that a rehearsal passed, and anything at all while the newest scheduled run failed.
+    that a check and the last one that a rehearsal passed, the last good one that holds something of a component which
+    is empty in newer ones that are kept, and anything at all while the newest scheduled run failed.
     `deeds` are the times at which something was done here, in any order.
     """
     ours = sorted((one for one in sets if policy.covers(one.id)), key=lambda one: one.id, reverse=True)
@@ -107,10 +114,27 @@ def decide(
             words = f"the newest good {tier} set" if place == 0 else f"one of the {wanted} newest {tier} sets"
             protected[one.id] = words
     asleep = {tier: _asleep(tier, days, deeds, now) for tier, days in policy.days.items()}
-    return [
-        _decision(one, policy, now, newest_run_failed, protected.get(one.id), asleep)
-        for one in sorted(sets, key=lambda one: one.id, reverse=True)
-    ]
+    newest_first = sorted(sets, key=lambda one: one.id, reverse=True)
+
+    def decided() -> list[Decision]:
+        return [_decision(one, policy, now, newest_run_failed, protected.get(one.id), asleep) for one in newest_first]
+
+    protected = _last_holding(ours, {one.id for one in decided() if one.keep}) | protected
+    return decided()
+
+
+def _last_holding(ours: Sequence[Known], kept: Collection[SetId]) -> dict[SetId, str]:
+    """Return, for each component that is empty in sets that are kept, the last set before them that holds something.
+
+    A store that lost everything goes on being backed up, and the sets that still have it must not age away meanwhile.
+    """
+    good = [one for one in ours if one.good and one.id.name != SAFETY]
+    found: dict[SetId, str] = {}
+    for name in sorted({name for one in good if one.id in kept for name in one.empty}):
+        last = next((one for one in good if name in one.holds), None)
+        if last and any(name in one.empty and one.id in kept for one in good if one.id > last.id):
+            found.setdefault(last.id, f"the last set in which {name} is not empty")
+    return found
 
 
 def _asleep(tier: str, days: int, deeds: Sequence[datetime], now: datetime) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from understudy.backup.check import check, check_sums
 from understudy.backup.component import Component
 from understudy.backup.components import kind
+from understudy.backup.contents import changes, told_of
 from understudy.backup.encryption import Key, Lock, unlocked
 from understudy.backup.repositories import open_repository
 from understudy.backup.repositories.local import LocalRepository
@@ -59,7 +60,7 @@ class Parts:
 
 @dataclass
 class Ran:
-    """What a run did."""
+    """What a run did. `lost` are those of the warnings that tell of data that was there the night before."""
 
     tier: Tier
     set: SetId | None = None
@@ -67,6 +68,7 @@ class Ran:
     copies: list[CopyResult] = field(default_factory=list)
     pruned: list[prune.Pruned] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
 
     def as_data(self) -> dict[str, Any]:
         """Return it as `--json` prints it."""
@@ -111,7 +113,8 @@ def run(tier: Tier, settings: Settings, parts: Parts, progress: Progress, wait_s
             parts.figures()
     earlier = past.runs(before, settings.profile, tier)[-1:]
     recovered = bool(earlier) and earlier[0].outcome != "ok"
-    _tell(ran, settings, parts, progress, "recovery" if recovered else "success", _success(ran))
+    how: Kind = "warning" if ran.lost else "recovery" if recovered else "success"
+    _tell(ran, settings, parts, progress, how, _success(ran))
     return ran
 
 
@@ -130,6 +133,7 @@ def _work(
     record.set, record.components = str(ran.set), tuple(taken.backup.metadata.components)
     for name, why in taken.backup.metadata.missing.items():
         ran.warnings.append(f"{name} is missing in this set: {why}")
+    _look_into(ran, record, taken, settings, local, before, progress)
     began = parts.clock()
     with audit.recorded("check", set=str(ran.set), tier=ran.tier, components=record.components) as checked:
         prove(taken.backup, settings, local, progress)
@@ -151,6 +155,25 @@ def _work(
         for set_id in pruned.deleted:
             progress.say(f"Deleted {set_id} from {pruned.place}.")
     prune.raise_failures(ran.pruned)
+
+
+def _look_into(
+    ran: Ran,
+    record: Record,
+    taken: TakenSet,
+    settings: Settings,
+    local: LocalRepository,
+    before: list[Deed],
+    progress: Progress,
+) -> None:
+    """Tell of a store that lost what it held: its backup succeeds, and so will the restore of nothing."""
+    damaged = [name for name, good in past.Proofs.of(before).checks.items() if not good]
+    found = changes(taken.backup.metadata, local, settings.backup_may_be_empty, damaged)
+    record.detail = told_of(found)
+    ran.lost = [one.line for one in found if one.before]
+    for one in found:
+        ran.warnings.append(one.line)
+        progress.say(f"Warning: {one.line}")
 
 
 def _tier_of(local: LocalRepository, before: list[Deed]) -> Callable[[SetId], str | None]:
@@ -223,7 +246,10 @@ def _raise_copies(ran: Ran, taken: TakenSet) -> None:
 
 def _tell(ran: Ran, settings: Settings, parts: Parts, progress: Progress, how: Kind, lines: list[str]) -> None:
     """Tell people; that nobody could be told is a warning in the log, and no more."""
-    words = {"failure": "failed", "recovery": "works again", "success": "went well"}
+    words = {
+        "failure": "failed", "recovery": "works again", "success": "went well",
+        "warning": "went well, and holds far less than before",
+    }  # fmt: skip
     event = Event(
         how, ran.tier, f"The {ran.tier} backup of {settings.profile} {words[how]}", (*lines, *ran.warnings),
         parts.clock(),

@@ -34,7 +34,7 @@ def unrestored(result: Rehearsal) -> list[str]:
 
 
 def _data(result: Rehearsal) -> list[str]:
-    compared = [one for one in result.components if one.counted]
+    compared = [one for one in result.components if one.counted and one.word != "unknown"]
     if not compared:
         return []
     word = next(word for word in WORST_FIRST if any(_data_word(one) == word for one in compared))
