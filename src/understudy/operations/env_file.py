@@ -10,12 +10,17 @@ from pathlib import Path
 from understudy.errors import NotFoundError, RefusedError, UsageError
 
 _LINE = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?P<value>.*)")
-_QUOTED = re.compile(r"(?P<quote>['\"])(?P<value>(?:\\.|(?!(?P=quote)).)*)(?P=quote)\s*(?:#.*)?")
+_PIECE = re.compile(  # what stands together without a space is one value, as in 'it'\''s secret'
+    r"""'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)"|\\(?P<escaped>.)|(?P<plain>[^\s'"\\;&|<>()$`]+)"""
+)
+_END = re.compile(r"\s*|\s+#.*")
 _ESCAPED = re.compile(r'\\(["\\$`])')
 
 
 def read(path: Path) -> dict[str, str]:
     """Return what the file says: `KEY=VALUE`, also `export KEY="VALUE"`; `#` begins a comment; nothing is expanded.
+
+    What begins with a quote is read as a shell reads it: `'it'\\''s secret'`. Without, all up to ` #` is the value.
 
     Raises:
         NotFoundError: there is no such file, or it cannot be read.
@@ -41,7 +46,12 @@ def read(path: Path) -> dict[str, str]:
         match = _LINE.fullmatch(text)
         value = _value(match["value"]) if match else None
         if match is None or value is None or "\0" in value:  # no environment can hold that
-            raise UsageError(f"reading line {number} of {path}", "it is not KEY=VALUE", "KEY='a value with spaces'")
+            quoted = match is not None and value is None
+            raise UsageError(
+                f"reading line {number} of {path}",
+                "it is not KEY=VALUE" + (": a quote is not closed, or more stands after it" if quoted else ""),
+                r"Write KEY='a value with spaces'; a single quote in it is '\'', as in KEY='it'\''s secret'.",
+            )
         found[match["name"]] = value
     return found
 
@@ -57,9 +67,12 @@ def load(path: Path) -> tuple[dict[str, str], list[str]]:
 
 
 def _value(text: str) -> str | None:
-    if text[:1] in {"'", '"'}:
-        match = _QUOTED.fullmatch(text)
-        if not match:
-            return None
-        return _ESCAPED.sub(r"\1", match["value"]) if match["quote"] == '"' else match["value"]
-    return re.split(r"\s#", text, maxsplit=1)[0].strip()
+    """Return what a shell makes of a value, without expanding anything; None where a quote is not closed."""
+    if text[:1] not in {"'", '"'}:
+        return re.split(r"\s#", text, maxsplit=1)[0].strip()
+    found, at = [], 0
+    while match := _PIECE.match(text, at):
+        at = match.end()
+        double = match["double"]
+        found.append(_ESCAPED.sub(r"\1", double) if double is not None else match[match.lastgroup or 0])
+    return "".join(found) if _END.fullmatch(text, at) else None
