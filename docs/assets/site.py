@@ -22,6 +22,11 @@ from commands import page as commands_page
 ROOT = Path(__file__).parents[2]
 _LISTING = "files-of-this-folder.md"
 PROJECT = ("README.md", "README.ko.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE")
+_WIDE = {"settings.md", "drills.md"}  # tables of five columns, and terminals
+_SECTIONS = {
+    "Start": "시작", "Tutorial": "튜토리얼", "How-to": "하는 법", "Looking after a stack": "스택 돌보기",
+    "Reference": "참조", "Explanation": "설명", "Project": "프로젝트",
+}  # fmt: skip
 _FENCE = re.compile(r"^(```|~~~).*?^\1$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()(?![a-z]+:|#)([^)\s]+)(?=\))")
 _UNSEEN = re.compile(r"^<!--.*?-->\n", re.MULTILINE | re.DOTALL)
@@ -68,12 +73,27 @@ def on_page_context(context: Any, page: Any, config: Any, **_: Any) -> Any:
     links = {"en": english, "ko": twin if (ROOT / _in_repository(twin)).exists() else "index.ko.md"}
     for one in config.extra["alternate"]:
         one["link"] = links[one["lang"]].replace(".md", ".html")
+    korean = ".ko." in page.file.src_uri
+    config.theme["language"] = "ko" if korean else "en"
+    _name(context["nav"].items, korean=korean)
     return context
 
 
+def _name(items: Any, *, korean: bool) -> None:
+    """Name the navigation's sections in a page's language; the pages that they lead to keep their titles."""
+    for one in items:
+        if one.is_section:
+            one.title = (_SECTIONS if korean else {said: name for name, said in _SECTIONS.items()}).get(
+                one.title, one.title
+            )
+            _name(one.children, korean=korean)
+
+
 def on_post_page(output: str, page: Any, **_: Any) -> str:
-    """Say of a Korean page that it is one: for fonts, line breaks and readers."""
-    return output.replace('<html lang="en"', '<html lang="ko"', 1) if ".ko." in page.file.src_uri else output
+    """Say of a Korean page that it is one, for fonts, line breaks and readers; and of a wide one."""
+    output = output.replace('<html lang="en"', '<html lang="ko"', 1) if ".ko." in page.file.src_uri else output
+    name = page.file.src_uri
+    return output.replace("<body ", f'<body class="wide {name.removesuffix(".md")}" ', 1) if name in _WIDE else output
 
 
 def _pages() -> list[Path]:
