@@ -115,6 +115,7 @@ def test_every_command_of_its_readme_can_be_typed(project: Path) -> None:
     assert drill[0] == ".venv/bin/understudy"
     stopped = subprocess.run(
         [sys.executable, "-c", WITH_NOTHING_ELSE, json.dumps(refused), *drill[1:]],
-        cwd=project, env=os.environ | {"UNDERSTUDY_SERVER": "/none", "UNDERSTUDY_HOME": str(project / "home")}, capture_output=True, text=True, check=False,
+        cwd=project, env=os.environ | {"UNDERSTUDY_SERVER": "/none", "UNDERSTUDY_HOME": str(project / "home")},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert "looking for the server '/none'" in stopped.stderr, stopped.stderr
