@@ -268,4 +268,7 @@ def load(**flags: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"reading the setting {name}", first["msg"], "See docs/settings.md.") from None
+        hint = "See docs/settings.md."
+        if name.endswith(("_RETENTION", "RETENTION_DAYS")):
+            hint = f"It is in days. For ever: {MOST_DAYS}. To take none of a tier: SCHEDULE_DAILY=off (and so on)."
+        raise UsageError(f"reading the setting {name}", first["msg"], hint) from None

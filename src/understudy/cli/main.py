@@ -42,6 +42,10 @@ from understudy.cli import (
 from understudy.cli.output import print_bug, print_error
 from understudy.errors import UnderstudyError
 
+_ELSEWHERE = {
+    **dict.fromkeys(("--password", "--pass", "--user", "--username"), "Set REDIS_PASSWORD (and REDIS_USERNAME)"),
+    **dict.fromkeys(("--url", "--uri", "--host", "--port", "--nodes"), "Set REDIS_URL, or REDIS_NODES=host:port"),
+}
 _PIPE_CLOSED = 128 + signal.SIGPIPE
 
 VERBS = (
@@ -116,6 +120,9 @@ def _run() -> int:
         code = end.code if isinstance(end.code, int) else 0
         if isinstance(end.__context__, BrokenPipeError):
             return _PIPE_CLOSED
+        option = getattr(end.__context__, "option_name", None)
+        if code == 2 and option in _ELSEWHERE:
+            print(f"Try: {_ELSEWHERE[option]}. Not as an option: `ps` and the history show those.", file=sys.stderr)
         if code == 128 + signal.SIGINT:
             print("\nInterrupted.", file=sys.stderr)
         if code in (128 + signal.SIGTERM, 128 + signal.SIGHUP):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
@@ -174,6 +175,9 @@ class Scenario(_Strict):
     budget: Budget
 
 
+SALE = "sale"  # a drill too, that the command line runs by itself
+
+
 def names() -> list[str]:
     """Return the scenarios that come with us."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -190,9 +194,11 @@ def load(name: str, overrides: Mapping[str, Any] | None = None) -> Scenario:
     try:
         document = tomllib.loads(path.read_text())
     except FileNotFoundError:
-        raise NotFoundError(
-            f"looking for the scenario {name!r}", "there is none", f"One of {', '.join(names())}; or a path to a .toml."
-        ) from None
+        listed = sorted([*names(), SALE])
+        meant = difflib.get_close_matches(name.lower(), listed, n=1)
+        why = f"there is none; did you mean {meant[0]!r}?" if meant else "there is none"
+        hint = f"One of {', '.join(listed)}; or a path to a .toml."
+        raise NotFoundError(f"looking for the scenario {name!r}", why, hint) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"reading {path}", str(error), "See docs/drills.md for the format.") from error
     try:

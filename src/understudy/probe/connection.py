@@ -16,6 +16,7 @@ from understudy.valkey.connect import RETRYABLE, Client, connect, connect_with_d
 from understudy.valkey.discovery import ACL_HINT, NO_CLUSTER_HINT, detect_mode, no_cluster
 from understudy.valkey.entra import signed_in
 from understudy.valkey.target import Mode, Target
+from understudy.valkey.wire import LOGIN_HINT
 
 CLIENT_ERRORS = (redis.RedisError, RedisClusterException, OSError, UnderstudyError)
 HINT = "Is the server up, and is the address right? /redis/connection-mode says how it is reached."
@@ -90,7 +91,7 @@ class Connection:
         if isinstance(error, NoPermissionError) and "'cluster" in why:
             return NotAuthorisedError(doing, why, ACL_HINT)
         if isinstance(error, AuthenticationError | NoPermissionError):
-            return NotAuthorisedError(doing, why, "Check the user, the password and the user's ACL rules.")
+            return NotAuthorisedError(doing, why, LOGIN_HINT)
         if no_cluster(why):
             return UsageError(doing, why, NO_CLUSTER_HINT)
         if "NOPROTO" in why:

@@ -45,7 +45,12 @@ class Address(NamedTuple):
             host, port = None, None
         if not host or parts.path or "@" in text or port == 0:
             shown = text.rpartition("@")[2]  # what stands before may be a password
-            raise UsageError(f"reading the address {shown!r}", "it is not host:port", "Write it as 10.0.0.5:6379.")
+            hint = "Write it as 10.0.0.5:6379."
+            if "://" in text:
+                hint = "A URL belongs into REDIS_URL; an address is written as 10.0.0.5:6379."
+            elif len(text.split()) > 1:
+                hint = "Write several with commas between: 10.0.0.5:6379,10.0.0.6:6379."
+            raise UsageError(f"reading the address {shown!r}", "it is not host:port", hint)
         return cls(host, port or default_port)
 
     def __str__(self) -> str:

@@ -25,6 +25,10 @@ Reply = Any  # bytes, int, None, list of replies, or hiredis.ReplyError as a val
 Command = Sequence[bytes | str | int]
 ReplyError = hiredis.ReplyError
 GREETING_HINT = "Does this port want TLS (rediss://, REDIS_TLS=true), or is it no Valkey or Redis port at all?"
+LOGIN_HINT = (
+    "Set REDIS_PASSWORD (or REDIS_PASSWORD_FILE), and REDIS_USERNAME where the user is not `default`; then check the"
+    " user's ACL rules."
+)
 _NOT_AUTHORISED = ("NOAUTH", "WRONGPASS", "NOPERM", "ERR invalid password", "ERR AUTH")
 
 
@@ -38,7 +42,7 @@ def error_for(address: Address, command: Command, reply: Exception) -> Understud
     """Return the error of ours for an error reply; arguments beyond the command's name are not repeated."""
     doing = f"running {command[0]!s} on {address}"
     if str(reply).startswith(_NOT_AUTHORISED):
-        return NotAuthorisedError(doing, str(reply), "Check the user, the password and the user's ACL rules.")
+        return NotAuthorisedError(doing, str(reply), LOGIN_HINT)
     return ServerSaidError(doing, str(reply), "Look the error up in the server's log.")
 
 
@@ -48,6 +52,7 @@ class Wire:
     def __init__(self, address: Address, target: Target, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         self.address = address
         self.broken = False  # once a read or a write has failed, nobody knows which reply is whose
+        self._heard = False  # a server that never answered may be none of ours
         self._reader = hiredis.Reader()
         try:
             self._socket = self._open(target.tls)
@@ -132,7 +137,9 @@ class Wire:
             self._reader.feed(data)
         except (OSError, hiredis.ProtocolError) as error:
             self.broken = True
-            raise UnreachableError(f"reading from {self.address}", reason(error)) from error
+            hint = "" if self._heard or isinstance(error, TimeoutError) else GREETING_HINT
+            raise UnreachableError(f"reading from {self.address}", reason(error), hint) from error
+        self._heard = True
 
     def pipeline(self, commands: Iterable[Command]) -> list[Reply]:
         """Send all commands at once and return one reply each, error replies included as values."""
