@@ -27,6 +27,7 @@ PATHS = (
     [
         ("monitor", {"duration": 3601}), ("monitor", {"duration": 0}), ("monitor", {"duration": "nan"}),
         ("monitor", {"duration": "inf"}), ("monitor", {"interval": 0.05}), ("monitor", {"interval": 61}),
+        ("failover-recovery", {"max_drift": 0}),
         ("failover-recovery", {"duration": -1}), ("failover-recovery", {"interval": "x"}),
         ("test-keys", {"count": 0}), ("test-keys", {"count": 10001}), ("test-keys", {"prefix": ""}),
         ("test-keys", {"prefix": "a" * 65}), ("test-keys", {"prefix": "a b"}), ("test-keys", {"prefix": "a\n"}),

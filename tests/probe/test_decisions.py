@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from understudy.drill.operation import Kind, Operation, Outcome, Part
@@ -89,13 +91,14 @@ def operations(part: Part, outcomes: str) -> list[Operation]:
     ]  # fmt: skip
 
 
-def judged(long_lived: str, fresh: str, *, lost: bool = False) -> Judgement:
+def judged(long_lived: str, fresh: str, *, lost: bool = False, late_us: int = 0, **allowed: float) -> Judgement:
     both = operations(Part.BUSY, long_lived) + operations(Part.FRESH, fresh)
+    both = [dataclasses.replace(one, due_us=one.due_us - late_us) for one in both]
     last = {one.key: one.value for one in both if one.outcome is Outcome.OK}
     final = {key: "busy-0" if lost and key == "busy" else value for key, value in last.items()}
     return judgement(
         both, {"busy": None, "fresh": None, **final}, zero="2026-11-21T00:00:00Z", ended_us=len(fresh) * 1_000_000,
-        shards=1, what="test", mode="oss-cluster",
+        shards=1, what="test", mode="oss-cluster", **allowed,
     )  # fmt: skip
 
 
@@ -115,6 +118,13 @@ def test_a_client_that_comes_back_passes_with_its_outage() -> None:
     assert found.outage_s == pytest.approx(4, abs=0.1)
     assert found.resolution_s == pytest.approx(1, abs=0.01)
     assert found.errors == {"ConnectionError": 5}
+
+
+def test_tries_of_ours_that_began_late_leave_it_open_unless_that_is_allowed() -> None:
+    late = judged(WELL + "xxx...", WELL + "xx....", late_us=900_000)
+    assert late.word == "unknown"
+    assert "900 ms late (p99), with 250 ms allowed" in " ".join(late.reasons)
+    assert judged(WELL + "xxx...", WELL + "xx....", late_us=900_000, max_drift_s=1).word == "passed"
 
 
 def test_servers_that_stay_away_are_not_the_clients_fault() -> None:

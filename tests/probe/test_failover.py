@@ -24,7 +24,8 @@ def test_a_client_that_comes_back_passes(layout: str, good: int, request: pytest
     with serving(running.target()) as probe:
         worked = 0
         killed = False
-        for line in probe.lines("/redis/failover-recovery", duration=12, interval=0.25):
+        allowed = {"duration": 12, "interval": 0.25, "max_drift": 5}  # others use this machine meanwhile
+        for line in probe.lines("/redis/failover-recovery", **allowed):
             if line["type"] == "observation" and line["client"] == "long-lived":
                 worked += line["ok"]
                 if worked == good and not killed:

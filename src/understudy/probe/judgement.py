@@ -13,6 +13,7 @@ from understudy.drill.verdict import LEAST_OPERATIONS, judge
 from understudy.pages.figures import count, seconds
 from understudy.probe.tries import CLIENT
 
+OWN_DRIFT_S = Budget().max_drift_ms / 1000
 _SEEN_FROM_OUTSIDE = "whatever happened to the servers"
 
 
@@ -51,9 +52,10 @@ class Judgement:
 
 
 def judgement(
-    operations: Sequence[Operation], final: Final | None, *, zero: str, ended_us: int, shards: int, what: str, mode: str
-) -> Judgement:
-    """Judge; `zero` is the wall clock at 0 µs, `what` says what the client is."""
+    operations: Sequence[Operation], final: Final | None, *,
+    zero: str, ended_us: int, shards: int, what: str, mode: str, max_drift_s: float = OWN_DRIFT_S,
+) -> Judgement:  # fmt: skip
+    """Judge; `zero` is the wall clock at 0 µs, `what` says what the client is, `max_drift_s` how late we may be."""
     failures = [one for one in operations if one.outcome is not Outcome.OK]
     header = {"zero": zero, "ended_us": ended_us, "shards": shards, "clients": {CLIENT: what}, "rate": 0}
     began_us = min((one.begun_us for one in failures), default=None)
@@ -62,7 +64,7 @@ def judgement(
     history = History(header, list(operations), events, final)
     leg = measure(history, name=CLIENT, layout=mode, fault=_SEEN_FROM_OUTSIDE if failures else "")
     found = leg.clients[0]
-    verdict = judge(leg, Budget(), [CLIENT])
+    verdict = judge(leg, Budget(max_drift_ms=max_drift_s * 1000), [CLIENT])
     word, reasons = verdict.word, verdict.reasons
     if word == "passed" or found.stuck:
         reasons = ()  # the sentence says it

@@ -18,7 +18,7 @@ from understudy.http.stream import Line
 from understudy.probe.arrangement import look
 from understudy.probe.clock import next_due, timestamp
 from understudy.probe.connection import Connection
-from understudy.probe.judgement import judgement
+from understudy.probe.judgement import OWN_DRIFT_S, judgement
 from understudy.probe.leftovers import remove
 from understudy.probe.metrics import Metrics
 from understudy.probe.plan import Plan
@@ -33,8 +33,9 @@ Try = Callable[[int, int], Attempt]
 
 
 async def recovery(
-    connection: Connection, work: Work, metrics: Metrics, duration_s: float, interval_s: float
-) -> AsyncGenerator[Line, None]:
+    connection: Connection, work: Work, metrics: Metrics, duration_s: float, interval_s: float,
+    max_drift_s: float = OWN_DRIFT_S,
+) -> AsyncGenerator[Line, None]:  # fmt: skip
     """Try every `interval_s` for `duration_s` seconds with each client, neither waiting for the other.
 
     Lines: `plan` (which keys, on how many shards), `observation` (a try of one client, the moment it ended), and
@@ -73,6 +74,7 @@ async def recovery(
     judged = judgement(
         done, final, zero=zero, ended_us=ended_us, shards=len(plan.lanes),
         what=f"redis-py, {connection.kind} settings, {connection.mode}", mode=connection.mode,
+        max_drift_s=max_drift_s,
     )  # fmt: skip
     yield {"type": "verdict", "at": timestamp(), **asdict(judged)}
 

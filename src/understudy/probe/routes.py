@@ -19,6 +19,7 @@ from understudy.probe.clients import ClientList, client_list
 from understudy.probe.cluster import ClusterInfo, ClusterSlots, cluster_info, cluster_slots
 from understudy.probe.connection import CLIENT_ERRORS, Connection
 from understudy.probe.health import Health, HealthChecks
+from understudy.probe.judgement import OWN_DRIFT_S
 from understudy.probe.keys import MOST_KEYS, KeyRoutings, route_keys
 from understudy.probe.metrics import Metrics
 from understudy.probe.monitor import monitor
@@ -29,6 +30,7 @@ MOST_STREAM_S = 3600
 _MODE_WITHIN_S = 5.0
 Duration = Annotated[float, Query(gt=0, le=MOST_STREAM_S, description="for how long, in seconds")]
 Interval = Annotated[float, Query(ge=0.1, le=60, description="how often, in seconds")]
+Drift = Annotated[float, Query(gt=0, le=60, description="how late its own tries may begin, in seconds (p99)")]
 Count = Annotated[int, Query(ge=1, le=MOST_KEYS, description="how many keys")]
 Prefix = Annotated[
     str, Query(min_length=1, max_length=64, pattern="^[A-Za-z0-9:_.{}-]+$", description="how the keys begin")
@@ -95,9 +97,9 @@ def routes(connection: Connection, work: Work, checks: HealthChecks, metrics: Me
         return LineStream(monitor(connection, work, duration, interval), streams)
 
     @router.get("/redis/failover-recovery", tags=["failover"], response_class=Response, responses=_STREAM)
-    async def recovered(duration: Duration = 30, interval: Interval = 2) -> LineStream:
+    async def recovered(duration: Duration = 30, interval: Interval = 2, max_drift: Drift = OWN_DRIFT_S) -> LineStream:
         """Write and read with the client under test and with fresh ones: `plan`, `observation` and `verdict` lines."""
-        return LineStream(recovery(connection, work, metrics, duration, interval), streams)
+        return LineStream(recovery(connection, work, metrics, duration, interval, max_drift), streams)
 
     @router.get("/metrics", tags=["metrics"], response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     async def exposed() -> Response:
