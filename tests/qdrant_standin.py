@@ -24,7 +24,7 @@ from urllib.parse import quote
 import httpx
 
 from support import eventually
-from understudy.lab.ports import claim
+from understudy.lab.ports import claim_few
 
 Document = dict[str, Any]
 # one for all: every `httpx.get` would load the certificates again
@@ -66,7 +66,7 @@ def standin(
     folder: Path, nodes: int = 1, *, api_key: str = "", prefix: str = "", host: str = "127.0.0.1", tls: str = ""
 ) -> Iterator[StandIn]:
     """Run it in a process of its own until the block ends; `tls` is `certificate:key`, two files."""
-    block = claim(range(nodes))
+    block = claim_few(nodes)
     settings = {"ports": [block.first + n for n in range(nodes)], "folder": str(folder), "prefix": prefix, "host": host}
     process = subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("qdrant_server.py"))],

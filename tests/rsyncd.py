@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from support import eventually
-from understudy.lab.ports import claim
+from understudy.lab.ports import claim_few
 
 PASSWORD = "rsync-pl4nted-secret"  # of the user `backup` in the module `locked`
 needs_rsync = pytest.mark.skipif(shutil.which("rsync") is None, reason="rsync is not installed, and comes in no wheel")
@@ -35,7 +35,7 @@ class Daemon:
 @contextmanager
 def rsync_daemon(folder: Path) -> Iterator[Daemon]:
     """Run a daemon that serves the directory `modules` in `folder`."""
-    block = claim([0])
+    block = claim_few()
     modules = folder / "modules"
     modules.mkdir()
     (folder / "secrets").write_text(f"backup:{PASSWORD}\n")

@@ -17,7 +17,7 @@ import pytest
 from botocore.config import Config
 
 from support import eventually
-from understudy.lab.ports import claim
+from understudy.lab.ports import claim_few
 
 BUCKET = "my-bucket"
 PROFILE = "toy-root"
@@ -49,7 +49,7 @@ def s3_server(folder: Path, host: str = "127.0.0.1") -> Iterator[S3Server]:
     """Run the server with one bucket, one user who may do all and one who may do nothing; their keys stand in a shared
     credentials file. `host` is where it listens.
     """
-    block = claim([0])
+    block = claim_few()
     port = block.first
     process = subprocess.Popen(
         [str(Path(sys.executable).with_name("moto_server")), "-H", host, "-p", str(port)],

@@ -21,7 +21,7 @@ from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.take import take
 from understudy.errors import UnderstudyError
 from understudy.lab.certificates import make
-from understudy.lab.ports import claim
+from understudy.lab.ports import claim_few
 from understudy.lab.servers.postgres import ScratchPostgres
 from understudy.progress import Silent
 
@@ -85,7 +85,7 @@ def test_a_server_behind_tls_is_backed_up_and_restored_and_its_certificate_is_ch
     made = make(_folder(tmp_path / "tls"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(made.certificate, made.key)
-    block = claim([0])
+    block = claim_few()
     plain: list[bytes] = []
     url = postgres_18.url(database).replace(f":{postgres_18.port}/", f":{block.first}/")
     with front(block.first, postgres_18.port, context, plain):

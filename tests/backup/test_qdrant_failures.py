@@ -170,9 +170,9 @@ def test_something_that_answers_json_and_is_no_qdrant(tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def serving(folder: Path, *words: str) -> Iterator[str]:
-    from understudy.lab.ports import claim
+    from understudy.lab.ports import claim_few
 
-    block = claim([0])
+    block = claim_few()
     words = (sys.executable, *words, str(block.first), "--bind", "127.0.0.1", "--directory", str(folder))
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     try:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from understudy.errors import RefusedError
@@ -19,6 +19,8 @@ from understudy.lab.layout import BLOCK, HOST
 # The blocks end where the bus ports, 10,000 above, begin: a bus must not take a port of another block. And all of
 # them are below the ports that Linux and macOS give to outgoing connections.
 _FIRST, _LAST = 10_000, 20_000
+# Servers that are no lab have neither a bus nor nodes to come: many small blocks, above the last bus port.
+_FIRST_FEW, _LAST_FEW, FEW = 30_000, 32_760, 10
 
 
 def taken(port: int) -> bool:
@@ -87,18 +89,28 @@ class Block:
             self._descriptor = None
 
 
-def claim(offsets: Iterable[int], randomness: random.Random | None = None) -> Block:
-    """Return a block in which the ports at these offsets are free.
+def claim_few(count: int = 1) -> Block:
+    """Return a small block of which the first `count` ports (at most `FEW`) are free: for a server that is no lab.
 
     Raises:
         RefusedError: every block is held or has a taken port.
     """
-    wanted = list(offsets)
+    return _claim(range(count), range(_FIRST_FEW, _LAST_FEW, FEW))
+
+
+def claim(offsets: Iterable[int]) -> Block:
+    """Return a lab's block, in which the ports at these offsets are free.
+
+    Raises:
+        RefusedError: every block is held or has a taken port.
+    """
+    return _claim(list(offsets), range(_FIRST, _LAST, BLOCK))
+
+
+def _claim(wanted: Sequence[int], firsts: range) -> Block:
     locks = Path(tempfile.gettempdir()) / f"understudy-ports-{os.getuid()}"
     locks.mkdir(mode=0o700, exist_ok=True)
-    blocks = list(range(_FIRST, _LAST, BLOCK))
-    (randomness or random.SystemRandom()).shuffle(blocks)
-    for first in blocks:
+    for first in random.SystemRandom().sample(firsts, len(firsts)):
         descriptor = os.open(locks / str(first), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,4 +120,6 @@ def claim(offsets: Iterable[int], randomness: random.Random | None = None) -> Bl
         if not any(taken(first + offset) for offset in wanted):
             return Block(first, descriptor)
         os.close(descriptor)
-    raise RefusedError("looking for free ports", f"none left between {_FIRST} and {_LAST}", "End some labs.")
+    raise RefusedError(
+        "looking for free ports", f"none left between {firsts.start} and {firsts.stop}", "End some labs."
+    )

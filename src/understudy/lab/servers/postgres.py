@@ -28,7 +28,7 @@ from understudy import installed
 from understudy.errors import NotFoundError, UnreachableError
 from understudy.lab import guardian
 from understudy.lab.layout import HOST
-from understudy.lab.ports import claim
+from understudy.lab.ports import claim_few
 from understudy.lab.server import LabNode, StartError, log_tail, start, stop
 from understudy.lab.servers.postgres_install import Installation, installations
 from understudy.lab.temporary import Guardian
@@ -195,7 +195,7 @@ def scratch_postgres(
         secret = password or secrets.token_urlsafe(24)
         _initialise(programs, place, secret, user, watch)
         for attempt in range(1, _ATTEMPTS + 1):
-            block = claim([0])
+            block = claim_few()
             stack.callback(block.release)
             data = place / "data"
             log = place / "postgres.log"
