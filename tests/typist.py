@@ -186,7 +186,7 @@ def _serve(asked: socket.socket) -> None:
 
 
 def _detach(parent: int, fds: list[int]) -> None:
-    """Fork once more, and return in the new process: a child of `parent`, or else one whose end we wait for and tell."""
+    """Fork once more, and return in the new process: a child of `parent`, or one whose end we wait for and tell."""
     answer = fds[0]
     if pid := os.fork():
         if not parent:

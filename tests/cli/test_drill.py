@@ -74,7 +74,7 @@ def test_with_a_sane_budget_the_same_drill_passes(typed: Typed) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.soak)])
 def test_an_interrupted_drill_leaves_nothing(understudy_home: Path, number: signal.Signals) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "understudy", "drill", "cluster", "--fault", "pause", "--hold", "60s"],
+        [sys.executable, "-m", "understudy", "drill", "cluster", "--fault", "pause", "--hold", "60s", *QUICK],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stderr
@@ -115,7 +115,10 @@ def test_a_drill_in_a_running_lab_leaves_it_whole_and_empty(typed: Typed, runnin
 
 def test_an_interrupted_drill_in_a_running_lab_leaves_no_key_in_it(typed: Typed, running: dict[str, Any]) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "understudy", "drill", "ha", "--name", "mine", "--fault", "pause", "--hold", "60s"],
+        [
+            sys.executable, "-m", "understudy", "drill", "ha", "--name", "mine",
+            "--fault", "pause", "--hold", "60s", *QUICK,
+        ],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stderr
