@@ -158,8 +158,8 @@ def drill(place: Place) -> None:
     width = 136
     command, lines = place.shown("understudy drill cluster --html report.html", width)
     notes = next(n for n, line in enumerate(lines) if line.startswith("  before the fault"))
-    page = [line for line in lines if line.startswith("Page:")]
-    picture(HERE / "drill.svg", [(command, [*lines[:notes], "  …", *page])], width)
+    last = [line for line in lines if line.startswith("Page:")]
+    picture(HERE / "drill.svg", [(command, [*lines[:notes], "  …", *last])], width)
     with place.page((place.folder / "report.html").as_uri(), {"width": 1100, "height": 1060}) as page:
         page.screenshot(path=HERE / "drill.png")
 
