@@ -78,7 +78,7 @@ class Tiny:
         path.write_bytes(data)
         self._nights.now += self._nights.duration
         entry = FileEntry("functions/libraries.jsonl", len(data), hashlib.sha256(data).hexdigest())
-        return Taken((), (entry,), {"engine": "scan", "mode": "standalone", "keys": 0, "databases": [0]})
+        return Taken((), (entry,), {"engine": "scan", "mode": "standalone", "databases": [0]})
 
 
 @dataclass

@@ -138,7 +138,7 @@ def changes(
     `may_be_empty` are components of which nothing left is no news, `damaged` the sets whose last check failed.
     """
     found = []
-    for name in [one for one in NAMES if one in newest.components]:
+    for name in [one for one in NAMES if amount(newest, one) is not None]:
         told = change(name, _with_those_before(newest, repository, damaged))
         if told and (told.held or name not in may_be_empty):
             found.append(told)
