@@ -20,7 +20,7 @@ from understudy.backup.set import BackupSet
 from understudy.backup.tasks.compare_keys import fingerprint
 from understudy.backup.tasks.write_keys import name_of
 from understudy.backup.verify_report import VerifyReport
-from understudy.backup.workers import default_jobs, run_all
+from understudy.backup.workers import jobs_for, run_all
 from understudy.errors import UnderstudyError
 from understudy.progress import Progress, stage
 from understudy.valkey import proxied
@@ -76,7 +76,7 @@ def _plans(
             chosen[entry.path] = [number - first for number in numbers if first <= number < last]
             first = last
         parts = [entry for entry in parts if chosen[entry.path]]
-    jobs = default_jobs(max(len(parts), 1))
+    jobs = jobs_for(parts)
     return [
         {
             "target": target.as_data(),

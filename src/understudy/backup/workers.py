@@ -28,6 +28,7 @@ from understudy.backup.set import FileEntry
 Advance = Callable[[int], None]
 TaskFunction = Callable[[Mapping[str, Any], Advance], dict[str, Any]]
 _REPORT_EVERY_S = 0.2
+_KEYS_FOR_ONE, _BYTES_FOR_ONE = 2_000, 4 << 20  # for less, starting another worker takes longer than it saves
 
 
 def default_jobs(tasks: int) -> int:
@@ -35,9 +36,15 @@ def default_jobs(tasks: int) -> int:
     return max(1, min(tasks, 2 * (os.cpu_count() or 1)))
 
 
+def jobs_for(parts: Sequence[FileEntry]) -> int:
+    """Return how many workers these parts are worth: at least one, and one a part at most."""
+    keys, size = sum(entry.keys or 0 for entry in parts), sum(entry.size for entry in parts)
+    return default_jobs(min(len(parts), max(-(-keys // _KEYS_FOR_ONE), size // _BYTES_FOR_ONE)))
+
+
 def shares(parts: Sequence[FileEntry]) -> list[list[FileEntry]]:
     """Split parts into one run of neighbours for each worker, of about as many keys each; at least one, if empty."""
-    jobs = default_jobs(max(len(parts), 1))
+    jobs = jobs_for(parts)
     total = sum(entry.keys or 0 for entry in parts) or 1
     split: list[list[FileEntry]] = [[] for _ in range(jobs)]
     before = 0
