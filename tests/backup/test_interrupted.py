@@ -93,7 +93,7 @@ def test_a_killed_restore_completes_when_it_is_run_again(valkey_cluster: Lab, tm
     with Router(target) as router:
         fill(router, KEYS)
     backed_up(target, tmp_path, chunk_keys=1000)
-    assert kill_restores(target, valkey_cluster, tmp_path, 2, random.Random(11)) > 0  # at 4 and at 6 tenths
+    assert kill_restores(target, valkey_cluster, tmp_path, 2, random.Random(11)) > 0  # at 5 and at 6 tenths
 
 
 @pytest.mark.soak
