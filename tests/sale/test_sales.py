@@ -40,6 +40,7 @@ def sold(layout: str, *faults: str, buyers: int = 300, seats: int = 60, **others
     return found
 
 
+@pytest.mark.soak  # in the suite the demo holds such a sale, and looks at its findings
 def test_a_sale_outlives_the_primary_of_a_cluster() -> None:
     found = sold("cluster", "kill")
     assert found.replicas == 1
