@@ -21,7 +21,7 @@ _MARK = re.compile(r"<!-- ([a-z ]+): (.*) -->")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _END = "\x1e"
 _OPTIONAL = re.compile(r"\b(curl|jq|redis-cli|age|gunzip|sha256sum|flock)\b")  # what not every machine has
-_FAILS = re.compile(r"^Error: ", re.MULTILINE)
+_FAILS = re.compile(r"^(Error|failed): ", re.MULTILINE)
 # what differs from run to run: ids, times, hashes, numbers and what they count
 _RANDOM = (
     (re.compile(r"=0(?![\d.])"), "=none"),  # the one number that tells
