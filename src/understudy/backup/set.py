@@ -165,7 +165,10 @@ class Metadata:
                 raise ValueError("it is of another format")
             version = document["version"]
         except (orjson.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise IntegrityError(f"reading {where}", f"it is no metadata of a backup set ({error})") from error
+            raise IntegrityError(
+                f"reading {where}", f"it is no metadata of a backup set ({error})",
+                "Use another set (`understudy list`); `understudy check SET` tells whether it is whole.",
+            ) from error  # fmt: skip
         if version not in (VERSION, ENCRYPTED_VERSION):
             raise IntegrityError(
                 f"reading {where}", f"it is of format version {version}, and we read up to {ENCRYPTED_VERSION}",
