@@ -17,6 +17,7 @@ from isal import igzip, isal_zlib
 
 from understudy import installed
 from understudy.errors import IntegrityError, RefusedError, ServerSaidError, UnreachableError, UsageError
+from understudy.lab.complaint import complaint, said
 from understudy.progress import Progress, stage
 from understudy.valkey.target import Target
 from understudy.valkey.wire import Wire
@@ -30,15 +31,8 @@ _CHUNK_BYTES = 1 << 20
 _DATABASES = 10_000
 _LOADS_WITHIN_S = 24 * 3600.0
 _LOOK_EVERY_S = 0.2
-_MOST_LOG_BYTES = 1 << 16
 _HINT = "Use another file, or name the server that wrote it in UNDERSTUDY_SERVER."
 _UNREADABLE = (EOFError, zlib.error, cast(type[Exception], isal_zlib.error), gzip.BadGzipFile)
-_NOISE = ("Guru Meditation", "DB reloaded", "User requested", "Ready to accept", "Server initialized")
-_COMPLAINT = re.compile(
-    r"error|can't|cannot|fatal|wrong|corrupt|unknown|foreign|newer|mismatch|module|more than|duplicate|invalid",
-    re.IGNORECASE,
-)
-_REPORT = re.compile(r"=== (?:REDIS|VALKEY) BUG REPORT START")
 _EXPIRED = re.compile(r"keys expired: (\d+)")
 
 
@@ -111,24 +105,10 @@ def _load(server: Lab, source: Path, progress: Progress) -> None:
                 progress.advance(0)
             answer.result()
         except (ServerSaidError, UnreachableError) as error:  # one of them before, the other after it ended itself
-            reason = _reason(log, before)
+            reason = complaint(log, before)
             raise IntegrityError(f"reading {source}", f"the server refuses it: {reason}", _HINT) from error
         except BaseException:
             server.stop()  # the waiting thread ends with its connection
             raise
-    if (expired := _EXPIRED.search(_said(log, before))) and int(expired[1]):
+    if (expired := _EXPIRED.search(said(log, before))) and int(expired[1]):
         progress.say(f"Left out: {expired[1]} key(s) of {source.name} have expired since it was written.")
-
-
-def _said(log: Path, before: int) -> str:
-    with log.open("rb") as file:
-        file.seek(max(before, log.stat().st_size - _MOST_LOG_BYTES))
-        return file.read().decode(errors="replace")
-
-
-def _reason(log: Path, before: int) -> str:
-    """Return what the server wrote about it, its last complaints in one line."""
-    said = _REPORT.split(_said(log, before), maxsplit=1)[0]  # what follows tells of the server, not of the file
-    lines = [re.split(r" [*#.-] ", line, maxsplit=1)[-1].strip() for line in said.splitlines()]
-    wanted = [line for line in lines if _COMPLAINT.search(line) and not any(noise in line for noise in _NOISE)]
-    return "; ".join(dict.fromkeys(wanted[-3:])) or "its log does not say why"

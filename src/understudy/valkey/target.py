@@ -96,6 +96,7 @@ class Target:
     db: int = 0
     service: str = DEFAULT_SENTINEL_SERVICE
     sentinel_password: str | None = field(default=None, repr=False)
+    import_source: bool = False  # see also keys whose time is over: of a server in import mode (Valkey 8.1)
 
     @classmethod
     def from_url(cls, url: str) -> Target:

@@ -85,6 +85,8 @@ class Wire:
         if target.password is not None or target.username:
             user = [target.username] if target.username else []
             self.call("AUTH", *user, target.password or "")
+        if target.import_source:
+            self.call("CLIENT", "IMPORT-SOURCE", "ON")
         if target.db:
             try:
                 self.call("SELECT", target.db)
