@@ -32,6 +32,23 @@ def test_what_is_encoded_is_decoded(rows: list[tuple[bytes, bytes, int]], db: in
     assert records.types == [TYPE_NAMES[value[0]] for value in values]
 
 
+@given(rows=rows, db=st.integers(0, 15), by_use=st.booleans())
+def test_idle_times_and_frequencies_come_back_and_no_other_line_has_them(
+    rows: list[tuple[bytes, bytes, int]], db: int, by_use: bool
+) -> None:
+    names, values, expiries = ([*column] for column in zip(*rows, strict=True))
+    ranks = [(7 * at) % 256 for at in range(len(rows))]
+    lines = encode(Dumped(names, values, expiries, ranks, by_use), db)
+    records = decode(b"".join(lines), "here")
+    assert (records.keys, records.payloads) == (names, values)
+    assert (records.freq if by_use else records.idle_s) == ranks
+    assert (records.idle_s if by_use else records.freq) is None
+    assert records.expire_at_ms == [None if at < 0 else at for at in expiries]
+    mixed = decode(b"".join(lines + encode(Dumped(names, values, expiries), db)), "here")
+    assert (mixed.freq if by_use else mixed.idle_s) == [*ranks, *[None] * len(rows)]
+    assert decode(b"".join(encode(Dumped(names, values, expiries), db)), "here").idle_s is None
+
+
 def test_a_line_is_what_the_specification_shows() -> None:
     (line,) = encode(Dumped([b"user:1"], [b'\x00\x01vP\x00^"\x07#\x87j\xed:'], [1_795_223_576_492]), 0)
     assert orjson.loads(line) == {
@@ -59,6 +76,10 @@ GOOD = b'{"key":"a","db":0,"type":"string","expire_at_ms":null,"dump":"AAF2UABeI
         (b"null", b"0"),
         (b"null", b"9223372036854775808"),
         (b"null", b'"soon"'),
+        (b'"dump"', b'"freq":256,"dump"'),
+        (b'"dump"', b'"idle_s":-1,"dump"'),
+        (b'"dump"', b'"idle_s":"1","dump"'),
+        (b'"dump"', b'"idle_s":true,"dump"'),
         (b"AAF2", b"A!F2"),
         (b"Og==", b"Og="),
         (b"AAF2UABeIgcjh2rtOg==", b"AAF2"),

@@ -13,6 +13,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import Literal
 
 from understudy.errors import UnreachableError
 from understudy.valkey.discovery import now_ms
@@ -24,17 +25,23 @@ from understudy.valkey.wire import Command, Reply, ReplyError, Wire, error_for, 
 KEYS_A_STEP = 256
 BUDGET_BYTES = 1 << 20
 _SCRIPT = files("understudy.valkey").joinpath("dump_many.lua").read_bytes()
-_SCRIPT_SHA1 = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()  # how servers name scripts
+_RANKED_SCRIPT = files("understudy.valkey").joinpath("dump_ranked.lua").read_bytes()
+Ranks = Literal["IDLETIME", "FREQ"]
 GONE = -2  # PEXPIRETIME's own word for a key that does not exist
 
 
 @dataclass(frozen=True)
 class Dumped:
-    """Names, payloads and expiries side by side; absolute milliseconds, -1 for none. Every key existed."""
+    """Names, payloads and expiries side by side; absolute milliseconds, -1 for none. Every key existed.
+
+    `ranks`, where they were asked for, are seconds since the last use, or (`by_use`) the counter of uses.
+    """
 
     keys: list[bytes]
     payloads: list[bytes]
     expiries_ms: list[int]
+    ranks: list[int] | None = None
+    by_use: bool = False
 
 
 @dataclass
@@ -55,10 +62,18 @@ class Pace:
 
 
 class Dumper:
-    """Reads keys through a router. `gone` counts the names that no longer existed when their turn came."""
+    """Reads keys through a router. `gone` counts the names that no longer existed when their turn came.
 
-    def __init__(self, router: Router, pace: Pace | None = None) -> None:
+    `ranks` asks each key's idle time or frequency as well, where scripts are allowed; the server's `maxmemory-policy`
+    must be one that keeps it.
+    """
+
+    def __init__(self, router: Router, pace: Pace | None = None, ranks: Ranks | None = None) -> None:
         self._router = router
+        self._ranks = ranks
+        self._script = _RANKED_SCRIPT if ranks else _SCRIPT
+        self._sha1 = hashlib.sha1(self._script, usedforsecurity=False).hexdigest()  # how servers name scripts
+        self._head: tuple[bytes | str | int, ...] = (self._sha1, 0, BUDGET_BYTES, *([ranks] if ranks else []))
         self.pace = pace or Pace()
         self._script_works = router.target.mode is not Mode.ENTERPRISE
         self._expiry_command = "PEXPIRETIME"
@@ -83,7 +98,9 @@ class Dumper:
 
     def _wire(self, address: Address) -> Wire:
         if address not in self._wires:
-            self._wires[address] = Wire(address, self._router.target)
+            self._wires[address] = wire = Wire(address, self._router.target)
+            if self._ranks:  # a step that finds it missing is read plainly, without ranks
+                wire.pipeline([("SCRIPT", "LOAD", self._script)])
         return self._wires[address]
 
     def read(self, keys: Sequence[bytes], owner: Address | None = None) -> Iterator[Dumped]:
@@ -147,14 +164,14 @@ class Dumper:
 
     def _ask(self, wire: Wire, step: list[bytes]) -> None:
         self.pace.spend(len(step))
-        wire.send(pack(("EVALSHA_RO", _SCRIPT_SHA1, 0, BUDGET_BYTES, *step)))
+        wire.send(pack(("EVALSHA_RO", *self._head, *step)))
 
     def _refused(self, wire: Wire, step: list[bytes], reply: ReplyError) -> Iterator[Dumped]:
         """Load the script where it is not known; otherwise read this step without it."""
         text = str(reply)
         if text.startswith("NOSCRIPT"):
             with contextlib.suppress(UnreachableError):  # reading plainly finds out who took over
-                loaded = self._router.wire(wire.address).pipeline([("SCRIPT", "LOAD", _SCRIPT)])[0]
+                loaded = self._router.wire(wire.address).pipeline([("SCRIPT", "LOAD", self._script)])[0]
                 self._script_works = not isinstance(loaded, ReplyError)
         elif "unknown command" in text or text.startswith("NOPERM"):
             self._script_works = False
@@ -162,13 +179,20 @@ class Dumper:
 
     def _sort_out(self, step: list[bytes], reply: Reply) -> Generator[Dumped, None, list[bytes]]:
         """Yield what was read; return what was not."""
-        payloads, expiries = reply[0::2], reply[1::2]
+        if self._ranks:
+            payloads, expiries, ranks = reply[0::3], reply[1::3], reply[2::3]
+        else:
+            payloads, expiries, ranks = reply[0::2], reply[1::2], None
+        by_use = self._ranks == "FREQ"
         if None not in payloads:
-            yield Dumped(step, payloads, expiries)
+            yield Dumped(step, payloads, expiries, ranks, by_use)
             return []
         here = [at for at, payload in enumerate(payloads) if payload is not None]
         if here:
-            yield Dumped([step[at] for at in here], [payloads[at] for at in here], [expiries[at] for at in here])
+            some = [ranks[at] for at in here] if ranks else None
+            yield Dumped(
+                [step[at] for at in here], [payloads[at] for at in here], [expiries[at] for at in here], some, by_use
+            )
         self.gone += expiries.count(GONE)
         return [key for key, expiry in zip(step, expiries, strict=True) if expiry is None]
 
