@@ -18,7 +18,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, ByteSize, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from understudy.errors import UsageError
@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     backup_match: str | None = Field(None, validation_alias="BACKUP_MATCH")
     backup_chunk_keys: int = Field(100_000, validation_alias="BACKUP_CHUNK_KEYS", ge=1, le=10_000_000)
     backup_max_rate: float = Field(0.0, validation_alias="BACKUP_MAX_RATE", ge=0)
+    backup_engine: Literal["scan", "replica", "auto"] = Field("scan", validation_alias="BACKUP_ENGINE")
+    backup_pause: bool = Field(True, validation_alias="BACKUP_PAUSE")
+    backup_format: Literal["jsonl", "rdb", "both"] = Field("jsonl", validation_alias="BACKUP_FORMAT")
+    backup_slice_bytes: ByteSize = Field(
+        ByteSize(64 << 20), validation_alias="BACKUP_SLICE_BYTES", ge=1 << 16, le=512 << 20
+    )
 
     backup_name: str | None = Field(None, validation_alias="BACKUP_NAME")
     backup_components: Names = Field((), validation_alias="BACKUP_COMPONENTS")
@@ -91,6 +97,12 @@ class Settings(BaseSettings):
     backup_notify_success: bool = Field(False, validation_alias="BACKUP_NOTIFY_SUCCESS")
     backup_metrics_file: Path | None = Field(None, validation_alias="BACKUP_METRICS_FILE")
     backup_log_dir: Path | None = Field(None, validation_alias="BACKUP_LOG_DIR")
+
+    archive_every: float = Field(5.0, validation_alias="ARCHIVE_EVERY", ge=0.2, le=3600)
+    archive_keep_days: int = Field(7, validation_alias="ARCHIVE_KEEP_DAYS", ge=1, le=MOST_DAYS)
+    archive_base_every_hours: float = Field(24.0, validation_alias="ARCHIVE_BASE_EVERY_HOURS", gt=0, le=24 * MOST_DAYS)
+    archive_most_disk: ByteSize = Field(ByteSize(10 << 30), validation_alias="ARCHIVE_MOST_DISK", ge=1 << 20)
+    archive_metrics_port: int = Field(0, validation_alias="ARCHIVE_METRICS_PORT", ge=0, le=65535)
 
     postgres_url: SecretStr | None = Field(None, validation_alias=AliasChoices("POSTGRES_URL", "DATABASE_URL"))
     postgres_password: SecretStr | None = Field(None, validation_alias="POSTGRES_PASSWORD")

@@ -159,8 +159,15 @@ def test_a_file_that_does_not_belong_is_found(good: BackupSet, tmp_path: Path) -
 
 
 def test_a_newer_format_is_refused_by_name(good: BackupSet, tmp_path: Path) -> None:
-    data = (good.directory / METADATA).read_bytes().replace(b'"version": 1', b'"version": 3', 1)
-    with pytest.raises(IntegrityError, match="format version 3, and we read up to 2"):
+    data = (good.directory / METADATA).read_bytes().replace(b'"version": 1', b'"version": 4', 1)
+    with pytest.raises(IntegrityError, match="format version 4, and we read up to 3"):
+        Metadata.decode(data, "metadata.json")
+
+
+def test_keys_that_are_kept_in_a_way_we_do_not_know_are_refused_by_name(good: BackupSet) -> None:
+    data = dataclasses.replace(good.metadata, requires=["rdb", "crystals"]).encode()
+    assert b'"version": 3' in data
+    with pytest.raises(IntegrityError, match="a way that we do not know: 'crystals'"):
         Metadata.decode(data, "metadata.json")
 
 

@@ -16,11 +16,15 @@ MOST_LISTED = 1000  # failures kept by name; the rest is counted
 
 @dataclass(frozen=True)
 class Taken:
-    """What a component wrote: parts (still to be numbered), other files by their final path, and its metadata."""
+    """What a component wrote: parts (still to be numbered), other files by their final path, and its metadata.
+
+    `requires` is what a reader must know beside parts, or it would miss keys: see `Metadata.requires`.
+    """
 
     parts: tuple[Part, ...]
     files: tuple[FileEntry, ...]
     metadata: Mapping[str, Any]
+    requires: tuple[str, ...] = ()
 
 
 @dataclass
@@ -33,7 +37,9 @@ class RestoreReport:
     failed: int = 0
     functions: int = 0
     functions_kept: int = 0
+    lost: int = 0  # what the target cannot hold: fields' expiry, say; `losses` names the first thousand
     failures: list[str] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)  # what a component other than redis counts: databases, rows
 
     def fail(self, what: str) -> None:
@@ -44,21 +50,25 @@ class RestoreReport:
 
     def add(self, other: Mapping[str, Any]) -> None:
         """Add what a worker counted."""
-        for name in ("restored", "skipped", "expired", "failed", "functions", "functions_kept"):
+        for name in ("restored", "skipped", "expired", "failed", "functions", "functions_kept", "lost"):
             setattr(self, name, getattr(self, name) + other[name])
         self.failures += other["failures"][: MOST_LISTED - len(self.failures)]
+        self.losses += other["losses"][: MOST_LISTED - len(self.losses)]
 
 
 @dataclass(frozen=True)
 class RestoreOptions:
     """How to restore: replace keys that exist, keep streams' consumer groups, or only say what would happen.
 
+    `match` restores only the keys that match a glob; `accept_loss` goes on where the target cannot hold everything.
     `tables` and `into_database` are the postgres component's: only these tables, and another database than the set's.
     """
 
     overwrite: bool = False
     recreate_stream_groups: bool = True
     dry_run: bool = False
+    match: str | None = None
+    accept_loss: bool = False
     tables: tuple[str, ...] = ()
     into_database: str | None = None
 

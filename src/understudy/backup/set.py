@@ -9,7 +9,7 @@ import hashlib
 import re
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -22,12 +22,16 @@ from understudy.errors import IntegrityError, NotFoundError, RefusedError, Usage
 FORMAT = "understudy-backup-set"
 VERSION = 1
 ENCRYPTED_VERSION = 2  # an old reader would find no keys in an encrypted set, and restore nothing with success
+LATER_VERSION = 3  # a set that says what it `requires`: an old reader would miss the keys in it
+KNOWN = ("rdb", "slices")  # what we know of that: keys in RDB files, keys in slices
 METADATA = "metadata.json"
 SUMS = "SHA256SUMS"
 MOST_METADATA_BYTES = 64 << 20
 MOST_NAME = 64  # with a part's path behind it, it has to fit into the hundred bytes of a tar header
 _MOST_KEYS = 1 << 50
-_LATER_FIELDS: dict[str, type[Any]] = {"tier": str, "span_s": float, "missing": dict, "encryption": dict}
+_LATER_FIELDS: dict[str, type[Any]] = {
+    "tier": str, "span_s": float, "missing": dict, "encryption": dict, "requires": list,
+}  # fmt: skip
 _ID = re.compile(
     r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)-(?P<profile>[A-Za-z0-9._]+)"
     r"-(?P<time>\d{8}T\d{6}Z)-(?P<random>[0-9a-f]{4,16})"
@@ -118,6 +122,7 @@ class Metadata:
 
     `tier` is the schedule's (None: taken by hand), `span_s` the seconds from the first component's begin to the last
     one's end, `missing` names optional components that failed, and why; `encryption` says how files are encrypted.
+    `requires` names where keys are that are in no part: a reader that does not know one of them must not read the set.
     """
 
     id: SetId
@@ -130,12 +135,20 @@ class Metadata:
     span_s: float | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
     encryption: Mapping[str, Any] | None = None
+    requires: Sequence[str] = ()
+
+    @property
+    def version(self) -> int:
+        """Return the lowest version of the format that tells all of it."""
+        if self.requires:
+            return LATER_VERSION
+        return VERSION if self.encryption is None else ENCRYPTED_VERSION
 
     def encode(self) -> bytes:
         """Return the bytes of `metadata.json`; the last field is the checksum of all others."""
         document: dict[str, Any] = {
             "format": FORMAT,
-            "version": VERSION if self.encryption is None else ENCRYPTED_VERSION,
+            "version": self.version,
             "id": str(self.id),
             "profile": self.profile,
             "created_at": self.id.created.isoformat(),
@@ -169,9 +182,9 @@ class Metadata:
                 f"reading {where}", f"it is no metadata of a backup set ({error})",
                 "Use another set (`understudy list`); `understudy check SET` tells whether it is whole.",
             ) from error  # fmt: skip
-        if version not in (VERSION, ENCRYPTED_VERSION):
+        if version not in (VERSION, ENCRYPTED_VERSION, LATER_VERSION):
             raise IntegrityError(
-                f"reading {where}", f"it is of format version {version}, and we read up to {ENCRYPTED_VERSION}",
+                f"reading {where}", f"it is of format version {version}, and we read up to {LATER_VERSION}",
                 "Use a newer Understudy for it.",
             )  # fmt: skip
         try:
@@ -180,8 +193,15 @@ class Metadata:
             files = tuple(_entry(row) for row in document["files"])
             if len({entry.path for entry in files}) != len(files):
                 raise ValueError("it lists a file twice")
-            if (version == ENCRYPTED_VERSION) != ("encryption" in document):
+            if version < LATER_VERSION and (version == ENCRYPTED_VERSION) != ("encryption" in document):
                 raise ValueError("version 2 is for encrypted sets")
+            if (version == LATER_VERSION) != bool(document.get("requires")):
+                raise ValueError("version 3 is for sets that say what they require")
+            if unknown := [one for one in document.get("requires", ()) if one not in KNOWN]:
+                raise IntegrityError(
+                    f"reading {where}", f"keys of it are kept in a way that we do not know: {str(unknown[0])[:80]!r}",
+                    "Use a newer Understudy for it.",
+                )  # fmt: skip
             return cls(
                 SetId.parse(document["id"]), str(document["profile"]),
                 datetime.fromisoformat(document["finished_at"]), str(document["tool"]),

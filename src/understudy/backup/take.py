@@ -44,6 +44,7 @@ class _Staged:
     files: tuple[FileEntry, ...]
     members: dict[str, Path]
     metadata: dict[str, Any]
+    requires: tuple[str, ...]
     began: datetime
     ended: datetime
 
@@ -124,7 +125,7 @@ def _stage(component: Component, place: Path, lock: FreshLock | None, progress: 
     else:
         for entry in taken.files:  # parts are on the disk already
             sync(folder / entry.path)
-    return _Staged(folder, files, members, dict(taken.metadata), began, ended)
+    return _Staged(folder, files, members, dict(taken.metadata), taken.requires, began, ended)
 
 
 def _finish(
@@ -159,6 +160,7 @@ def _finish(
         {name: each.metadata | _times(each) for name, each in results.items()},
         (*entries, FileEntry(SUMS, len(text), hashlib.sha256(text).hexdigest())),
         tier, _span_s(results.values()), missing, lock.as_data() if lock else None,
+        sorted({one for each in results.values() for one in each.requires}),
     )  # fmt: skip
     raw = metadata.encode()
     writer = ArchiveWriter(archive, str(set_id), set_id.created.timestamp())

@@ -94,7 +94,9 @@ def command(
         )  # fmt: skip
     settings = settings_from(out_dir, s3_uri, backup_identity=identity)
     shown = progress.for_terminal(quiet=as_json)
-    options = RestoreOptions(overwrite, recreate_stream_groups, dry_run, tuple(table or ()), into_database)
+    options = RestoreOptions(
+        overwrite, recreate_stream_groups, dry_run, tables=tuple(table or ()), into_database=into_database
+    )
     local, remote = local_repository(settings), needed_remote(settings) if from_s3 else None
     names = _names([str(one) for one in components or ()], options)
     place = from_s3 or input_dir or name

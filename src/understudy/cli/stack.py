@@ -117,7 +117,11 @@ def _component(settings: Settings, name: str, for_restore: bool) -> Component:
         if not _configured(settings, name) and _is_stack(settings):
             raise _unset(name, "REDIS_URL (or REDIS_NODES)")
         match = None if for_restore else settings.backup_match
-        options = ReadOptions(match, settings.backup_chunk_keys, settings.backup_max_rate)
+        formats = ("jsonl", "rdb") if settings.backup_format == "both" else (settings.backup_format,)
+        options = ReadOptions(
+            match, settings.backup_chunk_keys, settings.backup_max_rate, settings.backup_engine, settings.backup_pause,
+            formats, settings.backup_slice_bytes,
+        )  # fmt: skip
         return RedisComponent(target_of(settings), options)
     if not _configured(settings, name):
         raise _unset(name, _SETTINGS[name])

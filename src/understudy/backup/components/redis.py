@@ -15,6 +15,7 @@ from typing import Any
 from understudy.backup import functions
 from understudy.backup.component import Comparison, Counted, RestoreOptions, RestoreReport, Taken
 from understudy.backup.durable import write_file
+from understudy.backup.frozen import summed
 from understudy.backup.functions import FUNCTIONS
 from understudy.backup.part import Part
 from understudy.backup.record import decode, read_blocks
@@ -46,11 +47,19 @@ _TASKS_BEHIND_A_PROXY = 4
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How to read: keys that match a glob, keys a part, and at most so many keys a second (0: no limit)."""
+    """How to read: keys that match a glob, keys a part, and at most so many keys a second (0: no limit).
+
+    `engine` is `scan`, `replica` or `auto`; with replicas, `pause` makes one instant of all shards, and `formats` says
+    whether the set holds `jsonl`, `rdb` or both. A value of more than `slice_bytes` is read in slices.
+    """
 
     match: str | None = None
     chunk_keys: int = 100_000
     keys_per_s: float = 0.0
+    engine: str = "scan"
+    pause: bool = True
+    formats: tuple[str, ...] = ("jsonl",)
+    slice_bytes: int = 64 << 20
 
 
 class RedisComponent:
@@ -112,6 +121,7 @@ class RedisComponent:
             "work": str(work),
             "chunk_keys": self._options.chunk_keys,
             "match": self._options.match,
+            "slice_bytes": self._options.slice_bytes,
             "keys_per_s": self._options.keys_per_s / share,
         }
         if not self._by_slots:
@@ -144,25 +154,8 @@ class RedisComponent:
     def _account(self, results: Sequence[Mapping[str, Any]], dbs: Sequence[int], libraries: int) -> dict[str, Any]:
         """Sum up; every slot must be accounted for."""
         router = self.router
-        types: Counter[str] = Counter()
-        for result in results:
-            types.update(result["types"])
-        keys = sum(result["keys"] for result in results)
-        account: dict[str, Any] = {
-            "engine": "scan",
-            "mode": str(router.target.mode),
-            "server": self._server(),
-            "keys": keys,
-            "gone": sum(result["gone"] for result in results),
-            "types": dict(sorted(types.items())),
-            "databases": list(dbs),
-            "functions": libraries,
-            "match": self._options.match,
-            "chunk_keys": self._options.chunk_keys,
-            "summary": count(keys, "key") + (f", {count(libraries, 'function')}" if libraries else ""),
-            "part_keys": [part["keys"] for result in results for part in result["parts"]],
-            "rdb_versions": sorted({version for result in results for version in result["rdb_versions"]}),
-        }
+        account: dict[str, Any] = {"engine": "scan", "mode": str(router.target.mode), "server": self._server()}
+        account |= summed(results, vars(self._options), dbs, libraries)
         if self._by_slots:
             covered = [from_ranges(result["slots"]) for result in results]
             missing = set(range(SLOTS)).difference(*covered)
@@ -262,6 +255,7 @@ class RedisComponent:
             "overwrite": options.overwrite,
             "recreate_stream_groups": options.recreate_stream_groups,
             "dry_run": options.dry_run,
+            "match": options.match,
         }
         # neighbouring parts go to one worker: they mostly are of one shard, so that every shard has work at any time
         plans = [common | {"parts": [entry.path for entry in share]} for share in shares(parts)]

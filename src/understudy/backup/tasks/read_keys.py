@@ -1,7 +1,8 @@
 """Task: read the keys of some slots, or of one server's databases, into parts.
 
 Plan: `target`, `slots` (ranges, or null outside a cluster), `dbs`, `work`, `stem`, `chunk_keys`, `match`,
-`keys_per_s`. Result: `parts`, `keys`, `gone`, `types`, `rdb_versions`, `slots`.
+`keys_per_s`; where it is given, `only`: of a server's keys those of these slots. Result: `parts`, `keys`, `gone`,
+`types`, `rdb_versions`, `slots`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from understudy.valkey.glob import compile_glob
 from understudy.valkey.keyspace import list_slots, scan
 from understudy.valkey.payload import TYPE_NAMES, rdb_version
 from understudy.valkey.router import NOT_NOW, PATIENCE_S, Router
-from understudy.valkey.slots import as_ranges, from_ranges
+from understudy.valkey.slots import as_ranges, from_ranges, key_slot
 from understudy.valkey.target import Mode, Target
 from understudy.valkey.wire import Wire
 
@@ -72,6 +73,7 @@ class _Reading:
         self._work = Path(plan["work"])
         self._writer = PartWriter(self._work, f"{plan['stem']}-try{attempt}", plan["chunk_keys"])
         self._pace = Pace(plan["keys_per_s"])
+        self._only = from_ranges(plan["only"]) if plan.get("only") is not None else None
         self._types: Counter[int] = Counter()
         self._versions: set[int] = set()
         self._keys = 0
@@ -102,8 +104,9 @@ class _Reading:
                 if address is None:
                     raise _Changed("there is no primary")
                 self.begun = True
-                for batch in scan(router, address, self._plan["match"]):
-                    self._write(dumper.read(*batch), db)
+                for names, owner in scan(router, address, self._plan["match"]):
+                    ours = [name for name in names if self._only is None or key_slot(name) in self._only]
+                    self._write(dumper.read(ours, owner), db)
                 router.refresh()
                 if _identity(router) != before:
                     raise _Changed("another server took over")
