@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from benchmarks import backup, drill, stack, waitingroom
+from benchmarks import backup, cut, drill, stack, waitingroom
 
 
 def main() -> None:
     backup.main([])
+    print()
+    cut.main([])
     print()
     stack.main([])
     print()
