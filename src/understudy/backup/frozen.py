@@ -18,6 +18,7 @@ from understudy.backup.component import Taken
 from understudy.backup.durable import write_file
 from understudy.backup.functions import FUNCTIONS, Library
 from understudy.backup.part import Part
+from understudy.backup.rdb_write import counted, write_files
 from understudy.backup.set import FileEntry
 from understudy.backup.workers import run_all
 from understudy.errors import IncompleteError
@@ -52,7 +53,8 @@ def read_frozen(
 ) -> Taken:
     """Read all of them side by side, functions included.
 
-    `plan` is what a task of `tasks/read_keys.py` is to know beside its server: `chunk_keys`, `match`, `slice_bytes`.
+    `plan` is what a task of `tasks/read_keys.py` is to know beside its server: `chunk_keys`, `match`, `slice_bytes`;
+    and, in `formats`, what the set is to hold: `jsonl` (also where it is not there), `rdb`, or both.
     `account` is what the metadata says of where it comes from: `engine`, `mode`, `server` and the like.
 
     Raises:
@@ -72,6 +74,8 @@ def read_frozen(
             dbs.append(databases(router))
             held += _held(router, copy.target)
             _merge(libraries, functions.read(router)[0])
+    formats = plan.get("formats", ("jsonl",))
+    written = write_files([(copy.target, copy.slots) for copy in copies], into, progress) if "rdb" in formats else []
     plans = [
         {
             **plan,
@@ -80,14 +84,17 @@ def read_frozen(
             "work": str(work),
             "keys_per_s": 0.0,
             "slots": None,
+            "ranks": True,
             "only": None if copy.slots is None else as_ranges(copy.slots),
             "stem": f"shard{number:03d}",
         }
         for number, (copy, own) in enumerate(zip(copies, dbs, strict=True))
     ]
-    with stage(progress, "Reading keys", held, "keys"):
-        results = run_all("understudy.backup.tasks.read_keys:run", plans, progress.advance)
-    files: list[FileEntry] = []
+    results: list[dict[str, Any]] = []
+    if "jsonl" in formats:
+        with stage(progress, "Reading keys", held, "keys"):
+            results = run_all("understudy.backup.tasks.read_keys:run", plans, progress.advance)
+    files = [one.entry for one in written]
     if libraries:
         data = functions.encode(sorted(libraries.items()))
         place = into / FUNCTIONS
@@ -96,9 +103,16 @@ def read_frozen(
         files.append(FileEntry(FUNCTIONS, len(data), hashlib.sha256(data).hexdigest()))
     parts = tuple(Part(**part) for result in results for part in result["parts"])
     told = summed(results, plan, sorted({db for own in dbs for db in own}), len(libraries))
+    if written:
+        told |= counted(written, "jsonl" in formats, len(libraries))
     if copies[0].slots is not None:
         told["slots"] = {"covered": SLOTS, "tasks": [as_ranges(copy.slots or ()) for copy in copies]}
-    return Taken(parts, tuple(files), {**told, **account, "warnings": [*account.get("warnings", ())]})
+    return Taken(
+        parts,
+        tuple(files),
+        {**told, **account, "warnings": [*account.get("warnings", ())]},
+        () if "jsonl" in formats else ("rdb",),
+    )
 
 
 def summed(

@@ -1,8 +1,9 @@
 """Task: read the keys of some slots, or of one server's databases, into parts.
 
 Plan: `target`, `slots` (ranges, or null outside a cluster), `dbs`, `work`, `stem`, `chunk_keys`, `match`,
-`keys_per_s`; where it is given, `only`: of a server's keys those of these slots. Result: `parts`, `keys`, `gone`,
-`types`, `rdb_versions`, `slots`.
+`keys_per_s`; where they are given, `only`: of a server's keys those of these slots, `ranks`: whether to read how long
+or how often keys were used, where the server keeps that, and `compress`: whether an archive will want the parts.
+Result: `parts`, `keys`, `gone`, `types`, `rdb_versions`, `slots`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from understudy.backup.record import MOST_LINE_BYTES, encode
 from understudy.errors import IncompleteError, NotAuthorisedError, ServerSaidError, UnreachableError
 from understudy.valkey import proxied
 from understudy.valkey.discovery import info
-from understudy.valkey.dump import Dumped, Dumper, Pace
+from understudy.valkey.dump import Dumped, Dumper, Pace, Ranks
 from understudy.valkey.dump_slots import read_slots
 from understudy.valkey.glob import compile_glob
 from understudy.valkey.keyspace import list_slots, scan
@@ -71,7 +72,9 @@ class _Reading:
     def __init__(self, plan: Mapping[str, Any], target: Target, advance: Callable[[int], None], attempt: int) -> None:
         self._plan, self._target, self._advance = plan, target, advance
         self._work = Path(plan["work"])
-        self._writer = PartWriter(self._work, f"{plan['stem']}-try{attempt}", plan["chunk_keys"])
+        self._writer = PartWriter(
+            self._work, f"{plan['stem']}-try{attempt}", plan["chunk_keys"], plan.get("compress", True)
+        )
         self._pace = Pace(plan["keys_per_s"])
         self._only = from_ranges(plan["only"]) if plan.get("only") is not None else None
         self._types: Counter[int] = Counter()
@@ -98,7 +101,10 @@ class _Reading:
     def of_server(self) -> dict[str, Any]:
         """Read the databases of the one primary behind the target, which must stay the same one."""
         for db in self._plan["dbs"]:
-            with Router(dataclasses.replace(self._target, db=db)) as router, Dumper(router, self._pace) as dumper:
+            with (
+                Router(dataclasses.replace(self._target, db=db)) as router,
+                Dumper(router, self._pace, _kept_ranks(router) if self._plan.get("ranks") else None) as dumper,
+            ):
                 before = _identity(router)
                 address = router.owner(None)
                 if address is None:
@@ -149,7 +155,13 @@ class _Reading:
         self._advance(-self._keys)
         for part in self._writer.finish():
             (self._work / part.file).unlink()
-            (self._work / part.member).unlink()
+            (self._work / part.member).unlink(missing_ok=True)
+
+
+def _kept_ranks(router: Router) -> Ranks | None:
+    """Return what a server keeps of the use of its keys: that depends on its eviction policy."""
+    policy = info(router.wire(router.target.seeds[0]), "memory").get("maxmemory_policy", "")
+    return "IDLETIME" if policy.endswith("lru") else "FREQ" if policy.endswith("lfu") else None
 
 
 def _identity(router: Router) -> tuple[str, ...]:
