@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import hiredis
@@ -163,6 +163,48 @@ class Wire:
         if isinstance(reply, ReplyError):
             raise error_for(self.address, command, reply)
         return reply
+
+    def elements(self, *command: bytes | str | int, cursor: bool = False) -> Iterator[Reply]:
+        """Run a command that answers with an array, and yield its elements as they arrive; only one is held.
+
+        With `cursor` the answer is that of a SCAN: the cursor is yielded first, then the elements. Nothing else may
+        be asked before the last element was taken.
+
+        Raises:
+            NotAuthorisedError, ServerSaidError: the server answered with an error.
+            UnreachableError: the connection broke.
+        """
+        self.send(pack(command))
+        heads = 4 if cursor else 1  # "*2", "$1", the cursor and "*<count>"; or only the last of them
+        data = self._raw()
+        while data.count(b"\r\n") < heads and not data.startswith((b"-", b"*-1\r\n")):
+            data += self._raw()
+        if data.startswith(b"-"):
+            self._reader.feed(data)
+            raise error_for(self.address, command, self.read())
+        *lines, rest = data.split(b"\r\n", heads)
+        self._reader.feed(rest)
+        left = max(int(lines[-1][1:]), 0)
+        try:
+            if cursor:
+                yield lines[2]
+            while left:
+                element = self.read()
+                left -= 1
+                yield element
+        finally:
+            if left:
+                self.broken = True  # what was not taken is still on its way
+
+    def _raw(self) -> bytes:
+        try:
+            data = self._socket.recv(_READ_BYTES)
+            if not data:
+                raise ConnectionError("the server closed the connection")
+        except OSError as error:
+            self.broken = True
+            raise UnreachableError(f"reading from {self.address}", reason(error)) from error
+        return data
 
     def close(self) -> None:
         """Close the socket; harmless to repeat."""
