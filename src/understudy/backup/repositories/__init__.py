@@ -16,6 +16,16 @@ _URI = re.compile(r"[a-z][a-z0-9+.-]*://")
 _RSYNC = re.compile(r"rsync://|([^/:@]+@)?[^/:@]{2,}:(?!//)")  # host:/path, user@host:path, rsync://host/module
 
 
+def is_rsync(place: str) -> bool:
+    """Tell whether a text names a place by rsync."""
+    return _RSYNC.match(place) is not None
+
+
+def is_uri(place: str) -> bool:
+    """Tell whether a text is a URI."""
+    return _URI.match(place) is not None
+
+
 def open_repository(place: str | Path) -> Repository:
     """Return the repository at a URI, at host:/path by rsync, or in a directory.
 
@@ -26,9 +36,9 @@ def open_repository(place: str | Path) -> Repository:
         UnreachableError: there is no such directory.
     """
     text = str(place)
-    if isinstance(place, str) and _RSYNC.match(text):
+    if isinstance(place, str) and is_rsync(text):
         name, kind = "rsync", "RsyncRepository"
-    elif _URI.match(text):
+    elif is_uri(text):
         name, kind = "objectstore", "ObjectStoreRepository"
     else:
         name, kind, place = "local", "LocalRepository", Path(place)

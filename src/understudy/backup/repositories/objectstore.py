@@ -68,29 +68,34 @@ class ObjectStoreRepository:
         if scheme not in _SCHEMES or not bucket:
             raise UsageError(f"reading the URI {uri!r}", "it is not like s3://bucket/prefix", "Check S3_URI.")
         try:
-            self._store = _s3(bucket, uri) if scheme == "s3" else _other(f"{scheme}://{bucket}")
+            self.store = _s3(bucket, uri) if scheme == "s3" else _other(f"{scheme}://{bucket}")
         except ImportError as error:
             raise installed.missing_extra(f"opening {uri}", error, "s3") from error
 
-    def _path(self, name: str) -> str:
+    def path(self, name: str) -> str:
+        """Return the key of an object below the prefix."""
         return f"{self._prefix}/{name}" if self._prefix else name
 
     def sets(self) -> list[StoredSet]:
         """Return every archive directly under the prefix, newest first."""
         found: list[StoredSet] = []
-        for batch in self._try("listing", lambda: list(self._store.list(f"{self._prefix}/" if self._prefix else None))):
-            for row in batch:
-                name = row["path"].removeprefix(self._prefix).lstrip("/")
-                if not name.endswith(ARCHIVE_SUFFIX):
-                    continue
-                with contextlib.suppress(NotFoundError):  # somebody else's object
-                    set_id = SetId.parse(name.removesuffix(ARCHIVE_SUFFIX))
-                    found.append(StoredSet(set_id, row["size"], row["path"]))
+        under = f"{self._prefix}/" if self._prefix else None
+        # what lies deeper is not listed: an archive (`understudy archive`) has a hundred thousand objects there
+        for row in self.attempt("listing", lambda: self.store.list_with_delimiter(under))["objects"]:
+            name = row["path"].removeprefix(self._prefix).lstrip("/")
+            if not name.endswith(ARCHIVE_SUFFIX):
+                continue
+            with contextlib.suppress(NotFoundError):  # somebody else's object
+                set_id = SetId.parse(name.removesuffix(ARCHIVE_SUFFIX))
+                found.append(StoredSet(set_id, row["size"], row["path"]))
         return sorted(found, key=lambda stored: stored.id, reverse=True)
 
     def put(self, archive: Path, set_id: SetId, advance: Advance) -> str:
         """Upload in parts, several at a time, each retried; a broken upload leaves no object."""
-        name = f"{set_id}{ARCHIVE_SUFFIX}"
+        return self.upload(f"{set_id}{ARCHIVE_SUFFIX}", archive, advance)
+
+    def upload(self, name: str, source: Path, advance: Advance) -> str:
+        """Upload a file under a name below the prefix, and return its URI."""
 
         def chunks(file: BinaryIO) -> Iterator[bytes]:
             while data := file.read(_READ_BYTES):
@@ -98,29 +103,30 @@ class ObjectStoreRepository:
                 advance(len(data))
 
         def send() -> None:
-            with archive.open("rb") as file:
-                self._store.put(
-                    self._path(name), chunks(file), use_multipart=True, chunk_size=_PART_BYTES,
+            with source.open("rb") as file:
+                self.store.put(
+                    self.path(name), chunks(file), use_multipart=True, chunk_size=_PART_BYTES,
                     max_concurrency=_PARTS_AT_ONCE,
                 )  # fmt: skip
 
-        self._try(f"uploading {name} to", send)
+        self.attempt(f"uploading {name} to", send)
         return f"{self.uri}/{name}"
 
     @contextlib.contextmanager
     def open(self, stored: StoredSet) -> Iterator[BinaryIO]:
         """Download an archive as a stream."""
-        stream = self._try(
-            f"downloading {stored.key} from", lambda: self._store.get(stored.key).stream(min_chunk_size=_READ_BYTES)
+        stream = self.attempt(
+            f"downloading {stored.key} from", lambda: self.store.get(stored.key).stream(min_chunk_size=_READ_BYTES)
         )
-        chunks = _Chunks(stream, lambda act: self._try("downloading from", act))
+        chunks = _Chunks(stream, lambda act: self.attempt("downloading from", act))
         yield cast(BinaryIO, io.BufferedReader(chunks, _READ_BYTES))
 
     def delete(self, stored: StoredSet) -> None:
         """Delete the object."""
-        self._try(f"deleting {stored.key} from", lambda: self._store.delete(stored.key))
+        self.attempt(f"deleting {stored.key} from", lambda: self.store.delete(stored.key))
 
-    def _try(self, doing: str, act: Callable[[], Result]) -> Result:
+    def attempt(self, doing: str, act: Callable[[], Result]) -> Result:
+        """Do something with the store; `doing` says what, before the URI, in the error where it cannot be done."""
         from obstore.exceptions import BaseError  # noqa: PLC0415 - an extra
 
         try:
