@@ -214,6 +214,8 @@ class Metadata:
     @property
     def keys(self) -> int:
         """Return how many keys the set holds."""
+        if "rdb" in self.requires:  # they are in no part: what was counted when it was taken
+            return int(self.components.get("redis", {}).get("keys", 0))
         return sum(entry.keys or 0 for entry in self.files)
 
     @property
@@ -259,6 +261,8 @@ def _components(document: Any) -> dict[str, dict[str, Any]]:
         if not isinstance(match, str | None):
             raise ValueError("a component's match is no text")
         types = section.get("types", {}) if name == "redis" else {}
+        if name == "redis" and type(section.get("keys", 0)) is not int:
+            raise ValueError("a component's number of keys is none")
         if not isinstance(types, dict) or not all(type(number) is int for number in types.values()):
             raise ValueError("a component's keys by type are no numbers")
     return dict(document)

@@ -27,6 +27,7 @@ from understudy.lab.server import LabNode, StartError, log_tail, start, stop
 from understudy.lab.servers.valkey import Binary, find_binary, quoted, write_config
 from understudy.lab.temporary import Guardian
 from understudy.progress import Progress
+from understudy.valkey.discovery import parse_info
 from understudy.valkey.target import Address, Mode, Target
 from understudy.valkey.wire import Wire
 
@@ -59,17 +60,24 @@ class ScratchServer:
     def await_loaded(self, progress: Progress) -> None:
         """Wait, however long it takes, until it has loaded what it was seeded with; Ctrl-C ends it.
 
+        `progress` is told the bytes that it has read of that.
+
         Raises:
             IntegrityError: it refuses the data; `why` is its own reason.
         """
+        read = 0
         while self.alive:
-            progress.advance(0)
-            try:
-                with Wire(self.address, Target(self.target.seeds, Mode.STANDALONE, password=self.password)) as wire:
-                    wire.call("PING")
+            with contextlib.suppress(ServerSaidError, UnreachableError):  # not yet listening
+                plain = Target(self.target.seeds, Mode.STANDALONE, password=self.password)
+                with Wire(self.address, plain) as wire:
+                    told = parse_info(wire.call("INFO", "persistence"))
+                if told.get("loading") == "0":
                     return
-            except (ServerSaidError, UnreachableError):  # LOADING, or not yet listening
-                time.sleep(_LOOK_EVERY_S)
+                now = int(told.get("loading_loaded_bytes", 0))
+                progress.advance(max(0, now - read))
+                read = max(read, now)
+            progress.advance(0)
+            time.sleep(_LOOK_EVERY_S)
         raise IntegrityError(f"loading {self.name}", f"the server refuses it: {complaint(self.log)}")
 
     def stop(self) -> None:

@@ -18,6 +18,7 @@ from understudy.backup.durable import write_file
 from understudy.backup.frozen import summed
 from understudy.backup.functions import FUNCTIONS
 from understudy.backup.part import Part
+from understudy.backup.rdb_check import check_files
 from understudy.backup.record import decode, read_blocks
 from understudy.backup.set import BackupSet, FileEntry
 from understudy.backup.verify import verify
@@ -317,7 +318,8 @@ class RedisComponent:
 
     @staticmethod
     def read_through(backup: BackupSet, progress: Progress) -> None:
-        """Read every record."""
+        """Read every record, and every RDB file where there is a server to do it."""
+        check_files(backup, progress)
         with stage(progress, "Reading records", backup.metadata.keys, "keys"):
             for entry in backup.parts():
                 keys = 0
