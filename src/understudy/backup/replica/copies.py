@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from understudy.backup.replica.tunnel import Tunnel
@@ -19,13 +19,15 @@ from understudy.lab.servers.valkey import quoted
 from understudy.progress import Progress, stage
 from understudy.valkey.discovery import info, parse_info
 from understudy.valkey.target import Address, Mode, Target
-from understudy.valkey.wire import Reply, Wire
+from understudy.valkey.wire import Reply, ReplyError, Wire, error_for, pack
 
 ANNOUNCED = "understudy-copy"  # no IP address: a sentinel does not take such a replica up
 _LOOK_EVERY_S = 0.02
 _PATIENCE_S = 90.0  # without a byte; a diskless sync begins 5 s late by default, and a fork may take long
 _MOST_SYNCS = 5
 _MOST_LOG_BYTES = 1 << 16
+_WATCH_EVERY_S = 1.0
+_NO_ONE = pack(("REPLICAOF", "NO", "ONE"))
 _SYNC_BEGAN = re.compile(r"Full resync from (?:master|primary)", re.IGNORECASE)
 _COMPLAINT = re.compile(
     r"NOAUTH|WRONGPASS|NOPERM|unable to AUTH|error|can't handle|unexpected|refused|timeout|module|failed|aborted",
@@ -36,11 +38,15 @@ _NEVER = re.compile(
     r"can't handle RDB format|RDB version|unknown command|unknown RDB|unknown type|module|not supported|corrupt",
     re.IGNORECASE,
 )
-ACL_HINT = "Give the user of REDIS_USERNAME what a replica needs: ACL SETUSER NAME +psync +replconf +ping; or use --engine scan."
+ACL_HINT = "Give the user of REDIS_USERNAME what a replica needs: ACL SETUSER NAME +psync +replconf +ping."
 _CUT_OFF_HINT = (
     "Is the source's client-output-buffer-limit for replicas large enough, and its repl-timeout? Its log says why it"
     " closed the connection. --engine scan needs neither."
 )
+
+
+class CutOffError(UnreachableError):
+    """The source does not go on sending to a copy; a further try would end the same way."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ class Copy:
 
     def follow(self, primary: Address) -> None:
         """Have it follow this primary: with what it missed where the primary still has that, else from the start."""
-        self._close_tunnel()
+        self.unplug()
         self.primary = primary
         self._log_from = self.server.log.stat().st_size
         place = primary
@@ -122,12 +128,28 @@ class Copy:
 
     def detach(self) -> None:
         """Have it follow nobody: from now on nothing of it changes."""
-        self.wire.call("REPLICAOF", "NO", "ONE")
-        self._close_tunnel()
+        self.begin_detach()
+        self.end_detach()
+        self.unplug()
+
+    def begin_detach(self) -> None:
+        """Tell it, and do not wait: several are told before the first one answers."""
+        self.wire.send(_NO_ONE)
+
+    def end_detach(self) -> None:
+        """Wait until it is detached."""
+        if isinstance(reply := self.wire.read(), ReplyError):
+            raise error_for(self.server.address, ("REPLICAOF",), reply)
+
+    def unplug(self) -> None:
+        """End the relay of a copy that is detached; harmless to repeat."""
+        if self._tunnel is not None:
+            self._tunnel.close()
+            self._tunnel = None
 
     def close(self) -> None:
         """Give connection and relay back; the server itself ends with its `Scratch`, or by `server.stop()`."""
-        self._close_tunnel()
+        self.unplug()
         if self._wire is not None:
             self._wire.close()
             self._wire = None
@@ -144,11 +166,6 @@ class Copy:
         lines = [re.split(r" [*#.-] ", line, maxsplit=1)[-1].strip() for line in self.said().splitlines()]
         relayed = self._tunnel.trouble if self._tunnel else ""
         return relayed or next((line for line in reversed(lines) if _complains(line)), "")
-
-    def _close_tunnel(self) -> None:
-        if self._tunnel is not None:
-            self._tunnel.close()
-            self._tunnel = None
 
 
 def attach(scratch: Scratch, target: Target, primary: Address, name: str, lines: Sequence[str] = ()) -> Copy:
@@ -200,16 +217,21 @@ def _policy(reply: Reply) -> str:
     return parse_info(reply).get("maxmemory_policy", "") if isinstance(reply, bytes) else ""
 
 
-def await_in_sync(copies: Sequence[Copy], progress: Progress, patience_s: float = _PATIENCE_S) -> None:
-    """Wait until every copy has everything and follows.
+def await_in_sync(
+    copies: Sequence[Copy],
+    progress: Progress,
+    patience_s: float = _PATIENCE_S,
+    watch: Callable[[], object] = lambda: None,
+) -> None:
+    """Wait until every copy has everything and follows; `watch` is called each second, and may end it by raising.
 
     Raises:
         NotAuthorisedError: the primary does not let a replica in; `why` has its words.
         RefusedError: the copy cannot read what the primary sends.
-        UnreachableError: nothing came for `patience_s` seconds, or it was cut off again and again.
+        CutOffError: nothing came for `patience_s` seconds, or it was cut off again and again.
     """
     read = dict.fromkeys((copy.name for copy in copies), 0)
-    moved_at = time.monotonic()
+    moved_at = watched_at = time.monotonic()
     with stage(progress, "Copying the primaries", None, "bytes"):
         waiting = list(copies)
         while waiting:
@@ -226,9 +248,12 @@ def await_in_sync(copies: Sequence[Copy], progress: Progress, patience_s: float 
                 _raise_what_never_mends(copy)
             if waiting and time.monotonic() - moved_at > patience_s:
                 why = waiting[0].trouble() or "it does not say why"
-                raise UnreachableError(
+                raise CutOffError(
                     f"copying {waiting[0].primary}", f"nothing came for {patience_s:.0f} s: {why}", _CUT_OFF_HINT
                 )
+            if waiting and time.monotonic() - watched_at > _WATCH_EVERY_S:
+                watch()
+                watched_at = time.monotonic()
             progress.advance(0)
             time.sleep(_LOOK_EVERY_S if waiting else 0)
 
@@ -254,7 +279,7 @@ def _raise_what_never_mends(copy: Copy) -> None:
         raise _never(copy, why)
     if len(_SYNC_BEGAN.findall(copy.said())) > _MOST_SYNCS:
         last = copy.trouble() or "the primary closed the connection"
-        raise UnreachableError(f"copying {copy.primary}", f"it was cut off {_MOST_SYNCS} times: {last}", _CUT_OFF_HINT)
+        raise CutOffError(f"copying {copy.primary}", f"it was cut off {_MOST_SYNCS} times: {last}", _CUT_OFF_HINT)
 
 
 def _never(copy: Copy, why: str) -> UnderstudyError:

@@ -68,10 +68,10 @@ class Tunnel:
         ready.set()
         await self._over.wait()
         server.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        while others := asyncio.all_tasks() - {asyncio.current_task()}:  # a connection may have come just now
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(asyncio.CancelledError):  # that is `close`
@@ -88,6 +88,7 @@ class Tunnel:
                 self.trouble = error.why
                 writer.write(f"-{error.why}\r\n".encode())
                 return
+            self.trouble = ""
             with contextlib.closing(back):
                 writer.write(b"+OK\r\n")  # to its AUTH
                 back.write(rest)
