@@ -34,12 +34,26 @@ def lines(metadata: Metadata) -> list[str]:
         told += [f"{title_of(name)}: {summary_of(name, said)}" for name, said in metadata.components.items()]
     if len(metadata.components) > 1 and metadata.span_s is not None:
         told.append(f"Span: {metadata.span_s:.1f} s from the first component's begin to the last one's end")
+    told += _engine(metadata.components.get("redis", {}))
     told += [f"Missing: {title_of(name)} ({why})" for name, why in metadata.missing.items()]
     if metadata.encryption is not None:
         for_whom = [f"{count(len(metadata.encryption.get('recipients', ())), 'recipient')}"]
         for_whom += ["a passphrase"] if metadata.encryption.get("passphrase") else []
         told.append(f"Encrypted with age for {' and '.join(for_whom)}")
     return told
+
+
+def _engine(recorded: Mapping[str, Any]) -> list[str]:
+    """Return the instant that copies of the primaries stood still at, or why there are none."""
+    if why := recorded.get("not_replica"):
+        return [f"Engine: scan, not replica: {why}"]
+    if not (cut := recorded.get("cut")):
+        return []
+    if not cut["one_instant"]:
+        return [f"Cut: an instant of its own for each of {count(len(cut['shards']), 'shard')}, until {cut['instant']}"]
+    held = f", writes held for {cut['paused_ms']:.1f} ms" if cut["paused_ms"] else ""
+    again = f", after {count(len(cut['abandoned']), 'abandoned attempt')}" if cut["abandoned"] else ""
+    return [f"Cut: {count(len(cut['shards']), 'shard')} at one instant, {cut['instant']}{held}{again}"]
 
 
 def lacking(metadata: Metadata, meant: Collection[str], newest_with: Callable[[str], str | None]) -> list[str]:

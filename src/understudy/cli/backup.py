@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,12 +28,31 @@ if TYPE_CHECKING:
     from understudy.progress import Progress
 
 
+class Engine(StrEnum):
+    """How the keys of Valkey or Redis are read."""
+
+    SCAN = "scan"
+    REPLICA = "replica"
+    AUTO = "auto"
+
+
 def command(
     out_dir: OutDir = None,
     s3_uri: S3Uri = None,
     match: Annotated[str | None, typer.Option(help="Only keys that match this glob, for example 'user:*'.")] = None,
     chunk_keys: Annotated[int | None, typer.Option(help="At most so many keys a part (100000).")] = None,
     max_rate: Annotated[float | None, typer.Option(help="Read at most so many keys a second; 0: no limit.")] = None,
+    engine: Annotated[
+        Engine | None,
+        typer.Option(help="How keys are read: scan, replica (one instant of all shards), auto (BACKUP_ENGINE; scan)."),
+    ] = None,
+    pause: Annotated[
+        bool | None,
+        typer.Option(
+            "--pause/--no-pause",
+            help="With replicas: hold writes for some milliseconds, or an instant of its own for each shard.",
+        ),
+    ] = None,
     components: Components = None,
     as_json: Json = False,
 ) -> None:
@@ -46,6 +66,7 @@ def command(
       understudy backup
       understudy backup --component postgres --component redis
       understudy backup --match 'user:*' --chunk-keys 10000
+      understudy backup --engine replica
       AWS_PROFILE=toy-root understudy backup --s3-uri s3://my-bucket/redis-backups
     """
     from understudy import progress
@@ -55,8 +76,9 @@ def command(
     from understudy.operations.audited import recorded
 
     settings = settings_from(
-        out_dir, s3_uri, backup_match=match, backup_chunk_keys=chunk_keys, backup_max_rate=max_rate
-    )
+        out_dir, s3_uri, backup_match=match, backup_chunk_keys=chunk_keys, backup_max_rate=max_rate,
+        backup_engine=engine, backup_pause=pause,
+    )  # fmt: skip
     picked = components_of(settings, components)
     lock = Lock.from_settings(settings)
     shown = progress.for_terminal(quiet=as_json)

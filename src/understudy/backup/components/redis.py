@@ -1,4 +1,4 @@
-"""The redis component: keys and functions of a Valkey or Redis stack, read with the `scan` engine."""
+"""The redis component: keys and functions of a Valkey or Redis stack, by the engine `scan` or from frozen copies."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from understudy.backup.functions import FUNCTIONS
 from understudy.backup.part import Part
 from understudy.backup.rdb_check import check_files
 from understudy.backup.record import decode, read_blocks
+from understudy.backup.replica import engine
 from understudy.backup.set import BackupSet, FileEntry
 from understudy.backup.verify import verify
 from understudy.backup.workers import default_jobs, run_all, shares
@@ -91,7 +92,18 @@ class RedisComponent:
     # -- take
 
     def take(self, work: Path, into: Path, progress: Progress) -> Taken:
-        """Read every shard side by side. Raises `IncompleteError` where a slot is served by nobody."""
+        """Read every shard side by side, from the primaries or from copies of them that stand still.
+
+        Raises:
+            IncompleteError: a slot is served by nobody, or the source did not come to rest for a cut.
+            RefusedError, NotAuthorisedError: copies were asked for, and cannot be made.
+        """
+        if self._options.engine == "scan":
+            return self._scan(work, into, progress)
+        plan = vars(self._options)
+        return engine.take(self.router, plan, work, into, progress, lambda: self._scan(work, into, progress))
+
+    def _scan(self, work: Path, into: Path, progress: Progress) -> Taken:
         dbs = databases(self.router)
         plans = self._plans(work, dbs)
         with stage(progress, "Reading keys", self.existing(), "keys"):

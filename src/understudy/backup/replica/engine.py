@@ -1,0 +1,69 @@
+"""The engine `replica`: a set from frozen copies. `auto` takes it where it can be had, and says why where not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from understudy import installed
+from understudy.backup.component import Taken
+from understudy.errors import UnderstudyError, UsageError
+from understudy.progress import Progress
+from understudy.valkey.router import Router
+
+REPLICA, AUTO = "replica", "auto"
+
+
+def take(
+    router: Router, plan: Mapping[str, Any], work: Path, into: Path, progress: Progress, scan: Callable[[], Taken]
+) -> Taken:
+    """Take the keys of every primary from copies that stand still, at one instant unless `plan["pause"]` is off.
+
+    With the engine `auto` the set is taken by `scan` where no cut could be made; nothing was written by then.
+
+    Raises:
+        RefusedError, NotAuthorisedError: copies cannot be made.
+        IncompleteError: the source did not come to rest.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(_made(router, plan, work, progress))
+        except UnderstudyError as error:
+            if plan["engine"] != AUTO or "rdb" in plan.get("formats", ()):
+                raise
+            progress.say(f"Engine scan, not replica: {error.why}.")
+            reason = error.why
+        else:
+            return _read(made, router, plan, work, into, progress)
+    taken = scan()
+    return Taken(taken.parts, taken.files, {**taken.metadata, "not_replica": reason}, taken.requires)
+
+
+@contextlib.contextmanager
+def _made(router: Router, plan: Mapping[str, Any], work: Path, progress: Progress) -> Iterator[Any]:
+    try:
+        from understudy.backup.replica.cut import cut  # noqa: PLC0415 - the lab, whose server it needs, is an extra
+        from understudy.backup.replica.fitness import check  # noqa: PLC0415
+    except ImportError as error:
+        raise UsageError(
+            "making copies of the primaries", "the lab is not installed, and its server with it",
+            f"{installed.how_to_add('lab')}, or use --engine scan.",
+        ) from error  # fmt: skip
+    check(router, work, progress, pause=plan["pause"])
+    with cut(router, work, progress, pause=plan["pause"]) as made:
+        yield made
+
+
+def _read(made: Any, router: Router, plan: Mapping[str, Any], work: Path, into: Path, progress: Progress) -> Taken:
+    from understudy.backup.frozen import read_frozen  # noqa: PLC0415
+
+    name, version = made.server
+    account = {
+        "engine": REPLICA,
+        "mode": str(router.target.mode),
+        "server": {"name": name, "version": version},
+        "cut": made.as_data(),
+    }
+    return read_frozen(made.frozen, plan, work, into, progress, account)
