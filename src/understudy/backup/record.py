@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
@@ -39,6 +39,27 @@ class Records:
     payloads: list[bytes]
     idle_s: list[int | None] | None = None
     freq: list[int | None] | None = None
+
+    def part(self, start: int, end: int) -> Records:
+        """Return those from `start` up to `end`."""
+        if start == 0 and end == len(self.keys):
+            return self
+        return self._made(lambda column: column[start:end])
+
+    def only(self, places: Sequence[int]) -> Records:
+        """Return those at these places."""
+        if len(places) == len(self.keys):
+            return self
+        return self._made(lambda column: [column[at] for at in places])
+
+    def matching(self, pattern: re.Pattern[bytes]) -> Records:
+        """Return those whose key matches."""
+        return self.only([at for at, key in enumerate(self.keys) if pattern.fullmatch(key)])
+
+    def _made(self, some: Callable[[list[Any]], list[Any]]) -> Records:
+        columns: tuple[list[Any], ...] = (self.keys, self.dbs, self.types, self.expire_at_ms, self.payloads)
+        ranks = (some(column) if column is not None else None for column in (self.idle_s, self.freq))
+        return Records(*map(some, columns), *ranks)
 
 
 def encode(dumped: Dumped, db: int) -> list[bytes]:

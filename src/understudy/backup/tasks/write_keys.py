@@ -1,7 +1,8 @@
 """Task: write the keys of some parts to their owners.
 
-Plan: `target`, `directory`, `parts`, `overwrite`, `recreate_stream_groups`, `dry_run`. Result: the counts of a
-`RestoreReport`. Every step is safe to repeat, so that a restore that broke off can simply be run again.
+Plan: `target`, `directory`, `parts`, `overwrite`, `recreate_stream_groups`, `dry_run`, `match` (a glob, or
+null). Result: the counts of a `RestoreReport`. Every step is safe to repeat, so that a restore that broke off can
+simply be run again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from understudy.backup.component import RestoreReport
 from understudy.backup.record import Records, decode, read_blocks
 from understudy.valkey.discovery import now_ms as server_now_ms
+from understudy.valkey.glob import compile_glob
 from understudy.valkey.payload import TYPE_NAMES, body
 from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
@@ -24,6 +26,7 @@ from understudy.valkey.wire import Command, Reply, ReplyError
 
 # RESTORE as RESP, with places for name, expiry and payload: packing millions of commands one by one costs more
 _RESTORE = b"*5\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$6\r\nABSTTL\r\n"
+_RANKED = {b"*5": b"*7", b"*6": b"*8"}  # two words more: how long the key was idle, or how often it was used
 _USUAL_MOST_BYTES = 512 << 20
 _RESTORE_REPLACE = b"*6" + _RESTORE[2:] + b"$7\r\nREPLACE\r\n"
 
@@ -52,27 +55,28 @@ class _Writing:
         self._most: int | None = None
         self._overwrite = bool(plan["overwrite"])
         self._restore = _RESTORE_REPLACE if self._overwrite else _RESTORE
+        self._match = compile_glob(plan["match"]) if plan.get("match") else None
         self.report = RestoreReport()
 
     def write(self, records: Records) -> None:
         """Write a block, which is of bounded size; each run of keys of one database is a step."""
+        if self._match:
+            records = records.matching(self._match)
         end = 0
         for db, run in itertools.groupby(records.dbs):
             start, end = end, end + sum(1 for _ in run)
-            self._step(self._router(db), records, start, end)
+            self._step(self._router(db), records.part(start, end))
 
-    def _step(self, router: Router, records: Records, start: int, end: int) -> None:
-        keys, expiries = records.keys[start:end], records.expire_at_ms[start:end]
-        payloads = records.payloads[start:end]
+    def _step(self, router: Router, records: Records) -> None:
         # what has expired is left out: with REPLACE it would delete what stands there now
         now_ms = time.time_ns() // 1_000_000 + self._ahead_ms(router)
-        if min((at for at in expiries if at is not None), default=now_ms + 1) <= now_ms:
-            kept = [at for at, expiry in enumerate(expiries) if expiry is None or expiry > now_ms]
-            self.report.expired += len(keys) - len(kept)
-            keys, expiries = [keys[at] for at in kept], [expiries[at] for at in kept]
-            payloads = [payloads[at] for at in kept]
-        if keys and not self._plan["dry_run"] and max(map(len, payloads)) > self._most_bytes(router):
-            keys, expiries, payloads = self._without_huge(router, keys, expiries, payloads)
+        if min((at for at in records.expire_at_ms if at is not None), default=now_ms + 1) <= now_ms:
+            kept = [at for at, expiry in enumerate(records.expire_at_ms) if expiry is None or expiry > now_ms]
+            self.report.expired += len(records.keys) - len(kept)
+            records = records.only(kept)
+        if records.keys and not self._plan["dry_run"] and max(map(len, records.payloads)) > self._most_bytes(router):
+            records = self._without_huge(router, records)
+        keys, payloads = records.keys, records.payloads
         if self._plan["dry_run"]:
             there = (
                 0
@@ -82,16 +86,7 @@ class _Writing:
             self.report.skipped += there
             self.report.restored += len(keys) - there
             return
-        template = self._restore
-        replies = router.execute(
-            [
-                (
-                    key_slot(key),
-                    template % (len(key), key, len(when := b"%d" % (expiry or 0)), when, len(payload), payload),
-                )
-                for key, expiry, payload in zip(keys, expiries, payloads, strict=True)
-            ]
-        )
+        replies = router.execute(self._commands(records))
         if not replies.resent and replies.values.count(b"OK") == len(keys):
             self.report.restored += len(keys)
         else:
@@ -104,6 +99,22 @@ class _Writing:
                 [key for key, payload, reply in written if reply == b"OK" and TYPE_NAMES[payload[0]] == "stream"],
             )
 
+    def _commands(self, records: Records) -> list[tuple[int | None, Command | bytes]]:
+        template = self._restore
+        commands: list[tuple[int | None, Command | bytes]] = [
+            (
+                key_slot(key),
+                template % (len(key), key, len(when := b"%d" % (expiry or 0)), when, len(payload), payload),
+            )
+            for key, expiry, payload in zip(records.keys, records.expire_at_ms, records.payloads, strict=True)
+        ]
+        for word, ranks in ((b"IDLETIME", records.idle_s), (b"FREQ", records.freq)):
+            for at, rank in enumerate(ranks or ()):
+                slot, command = commands[at]
+                if rank is not None and isinstance(command, bytes) and command[:2] in _RANKED:
+                    commands[at] = (slot, _ranked(command, word, rank))
+        return commands
+
     def _most_bytes(self, router: Router) -> int:
         """Return how long an argument the server takes: it hangs up on a longer one."""
         if self._most is None:
@@ -112,18 +123,15 @@ class _Writing:
             self._most = int(reply[1]) if told else _USUAL_MOST_BYTES
         return self._most
 
-    def _without_huge(
-        self, router: Router, keys: list[bytes], expiries: list[int | None], payloads: list[bytes]
-    ) -> tuple[list[bytes], list[int | None], list[bytes]]:
+    def _without_huge(self, router: Router, records: Records) -> Records:
         """Name what is too long for the server, and return the rest."""
         most = self._most_bytes(router)
-        for key, payload in zip(keys, payloads, strict=True):
+        for key, payload in zip(records.keys, records.payloads, strict=True):
             if len(payload) > most:
                 self.report.fail(
                     f"{name_of(key)}: {len(payload):,} bytes, and the server's proto-max-bulk-len is {most:,}"
                 )
-        kept = [at for at, payload in enumerate(payloads) if len(payload) <= most]
-        return [keys[at] for at in kept], [expiries[at] for at in kept], [payloads[at] for at in kept]
+        return records.only([at for at, payload in enumerate(records.payloads) if len(payload) <= most])
 
     def _ahead_ms(self, router: Router) -> int:
         """Return how far the server's clock is ahead of ours: the server decides what has expired."""
@@ -167,6 +175,12 @@ class _Writing:
         """Close every connection."""
         for router in self._routers.values():
             router.close()
+
+
+def _ranked(command: bytes, word: bytes, rank: int) -> bytes:
+    """Return a RESTORE with two words more."""
+    number = b"%d" % rank
+    return _RANKED[command[:2]] + command[2:] + b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(word), word, len(number), number)
 
 
 def name_of(key: bytes) -> str:
