@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from understudy.cli.options import (
     settings_from,
 )
 from understudy.cli.output import Json, print_json, read_or_not
+from understudy.cli.past import At, past_second
 from understudy.cli.stack import components_of, expected_in
 from understudy.errors import RefusedError, UsageError
 
@@ -47,7 +49,12 @@ def command(
     input_dir: Annotated[
         str | None, typer.Option("--input", "-i", metavar="DIR", help="The set's directory or archive.", callback=named)
     ] = None,
+    at: At = None,
     components: Components = None,
+    match: Annotated[
+        str | None,
+        typer.Option(help="Only the keys of Redis that match this glob, for example 'user:*'.", callback=named),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace keys that exist.")] = False,
     recreate_stream_groups: Annotated[
         bool, typer.Option("--recreate-stream-groups/--no-recreate-stream-groups", help="Bring back consumer groups.")
@@ -80,14 +87,22 @@ def command(
       understudy restore --from-s3 latest --s3-uri s3://my-bucket/redis-backups
       understudy restore --component postgres --table public.topics --into-database rescue latest
       understudy restore ./redis_20241001_020000.rdb.gz
+      understudy restore --match 'user:42:*' --overwrite latest
+      understudy restore --at 2026-11-20T14:03:06Z --dry-run
     """
     from understudy import progress
     from understudy.backup.component import RestoreOptions
     from understudy.backup.encryption import Lock, unlocked
+    from understudy.backup.rdb_expand import expanded
     from understudy.backup.restore import bring_back, held, keeper, opened
     from understudy.operations.audited import recorded
 
-    if (s3_uri and not from_s3) or (input_dir and (from_s3 or name != LATEST)):
+    if at and (input_dir or name != LATEST or from_s3 not in (None, LATEST)):
+        raise UsageError(
+            "choosing what to restore", "--at means a second of the archive, and a set is named as well",
+            "Leave the set away. The archive is in S3_URI (--s3-uri), or where that is not set in BACKUP_DIR.",
+        )  # fmt: skip
+    if (s3_uri and not (from_s3 or at)) or (input_dir and (from_s3 or name != LATEST)):
         raise UsageError(
             "choosing the set to restore", "two places are named",
             "From the object store: --from-s3 latest --s3-uri URI. From a directory: -i DIR alone.",
@@ -95,35 +110,48 @@ def command(
     settings = settings_from(out_dir, s3_uri, backup_identity=identity)
     shown = progress.for_terminal(quiet=as_json)
     options = RestoreOptions(
-        overwrite, recreate_stream_groups, dry_run, tables=tuple(table or ()), into_database=into_database
+        overwrite, recreate_stream_groups, dry_run, match, tables=tuple(table or ()), into_database=into_database
     )
     local, remote = local_repository(settings), needed_remote(settings) if from_s3 else None
-    names = _names([str(one) for one in components or ()], options)
+    names = _names([str(one) for one in components or ()], options) or (["redis"] if at else [])
     place = from_s3 or input_dir or name
     keep = None if no_safety_set else keeper(local, settings.profile, Lock.from_settings(settings, short=True), shown)
     with (
         read_or_not(),
         recorded(settings, "restore", names, when=not dry_run) as entry,
-        opened(place, local, remote, shown, settings.profile, names, settings.backup_name) as stored,
-        unlocked(stored, key_of(settings), local, shown) as backup,
+        (
+            past_second(settings, at, shown, names)
+            if at
+            else opened(place, local, remote, shown, settings.profile, names, settings.backup_name)
+        ) as stored,
+        unlocked(stored, key_of(settings), local, shown) as plain,
+        contextlib.ExitStack() as stack,
     ):
-        missing = expected_in(settings, backup, remote or local, names)
+        missing = expected_in(settings, plain, remote or local, names)
         for line in missing:
             shown.say(f"Warning: {line}.")
-        picked = components_of(settings, held(backup, names), for_restore=True)
-        entry.set, entry.components = str(backup.metadata.id), tuple(one.name for one in picked)
+        picked = components_of(settings, held(plain, names), for_restore=True)
+        entry.set, entry.components = str(plain.metadata.id), tuple(one.name for one in picked)
+        backup = stack.enter_context(expanded(plain, local, shown, components=entry.components, match=match))
         try:
             outcome = bring_back(backup, picked, options, shown, agree=None if force else _agree, keep=keep)
             entry.detail = f"safety set {outcome.safety.backup.metadata.id}" if outcome.safety else None
-            _tell(backup, picked, outcome, missing, options, as_json)
+            _tell(plain, picked, outcome, missing, options, as_json)
         finally:
             for component in picked:
                 component.close()
-        outcome.raise_failure(str(backup.metadata.id))
+        outcome.raise_failure(str(plain.metadata.id))
 
 
 def _names(names: list[str], options: RestoreOptions) -> list[str]:
-    """Return the components that are meant: who names a table or a database means PostgreSQL."""
+    """Return the components that are meant: who names a table or a database means PostgreSQL, who names keys Redis."""
+    if options.match is not None:
+        if options.tables or options.into_database or (names and names != ["redis"]):
+            raise UsageError(
+                "choosing what to restore", "--match is of Redis' keys, and of nothing else",
+                "Restore the others by a command of their own: --component postgres.",
+            )  # fmt: skip
+        return ["redis"]
     if not (options.tables or options.into_database):
         return names
     if names and "postgres" not in names:
@@ -142,21 +170,33 @@ def _tell(
     as_json: bool,
 ) -> None:
     metadata, dry_run = backup.metadata, options.dry_run
+    past = metadata.components.get("redis", {}).get("at")
     safety = str(outcome.safety.backup.metadata.id) if outcome.safety else None
     if as_json:
         reports = {name: dataclasses.asdict(report) for name, report in outcome.reports.items()}
         sources = {component.name: component.sources(backup) for component in picked}
         failed = {name: error.as_data() for name, error in outcome.failed.items()}
         print_json(
-            {"id": str(metadata.id), "dry_run": dry_run, "components": reports, "sources": sources}
+            {
+                "id": str(metadata.id),
+                "dry_run": dry_run,
+                "match": options.match,
+                "components": reports,
+                "sources": sources,
+                "at": past,
+            }
             | {"failed": failed, "safety_set": safety, "warnings": [*missing], "replaces": outcome.replaced}
         )
         return
-    if dry_run:
+    if dry_run and not past:
         print(f"[DRY RUN] The set is {metadata.id}, taken {metadata.id.created:%Y-%m-%d %H:%M:%S} UTC")
+    if past:
+        print(f"{'[DRY RUN] ' if dry_run else ''}As it was when {past} ended")
     for component in picked:
         if dry_run:
             print(f"[DRY RUN] Would restore {component.title} from: {', '.join(component.sources(backup))}")
+    if dry_run and options.match is not None:
+        print(f"[DRY RUN] Only keys that match {options.match!r}, and no function libraries")
     if dry_run and options.tables:
         print(f"[DRY RUN] Only these tables: {', '.join(options.tables)}")
     if dry_run and options.into_database:
@@ -165,6 +205,9 @@ def _tell(
         print(f"[DRY RUN] This would replace {line}")
     for name, report in outcome.reports.items():
         print(f"{'[DRY RUN] ' if dry_run else ''}Restore {name} -> {_counts(name, report)}")
+        if options.match is not None:
+            met = report.restored + report.skipped + report.expired + report.failed
+            print(f"Keys that match {options.match!r}: {met:,} of the set's {metadata.keys:,}")
         if report.functions_kept:
             print(f"Function libraries that exist already were kept: {report.functions_kept}")
         if report.skipped and not dry_run:

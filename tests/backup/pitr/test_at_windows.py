@@ -8,9 +8,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
+from understudy.backup.pitr.stream import ChunkName
 from understudy.backup.pitr.windows import (
     ALL_SLOTS,
-    Chunk,
     Serving,
     Span,
     Track,
@@ -21,6 +21,12 @@ from understudy.backup.pitr.windows import (
     windows,
 )
 from understudy.valkey.topology import SLOTS
+
+
+def chunk(seq: int, from_ms: int, until_ms: int) -> ChunkName:
+    """A chunk of which only its stretch matters."""
+    return ChunkName(seq, from_ms, until_ms, 0, "")
+
 
 THIRDS = [as_bits(range(at * SLOTS // 3, (at + 1) * SLOTS // 3)) for at in range(3)]
 MOMENTS = st.integers(0, 12_000)
@@ -94,18 +100,17 @@ def test_a_stream_vouches_for_its_base_and_what_follows_without_a_hole(
 ) -> None:
     chunks, good, at = [], {begins}, begins
     for seq, (hole, length) in enumerate(steps):
-        chunks.append(Chunk(seq, at + hole, at + hole + length))
+        chunks.append(chunk(seq, at + hole, at + hole + length))
         good |= set(range(at + hole + 1, at + hole + length + 1))
         at += hole + length
-    if not chunks or good & {at}:
-        good |= set(range(at + 1, at + quiet + 1))
-        spans, broken = vouched(begins, chunks, at + quiet, len(chunks))
-        assert broken == ""
-        assert {moment for first, last in spans for moment in range(first, last + 1)} == good
+    good |= set(range(at + 1, at + quiet + 1))
+    spans, broken = vouched(begins, chunks, at + quiet, len(chunks))
+    assert broken == ""
+    assert {moment for first, last in spans for moment in range(first, last + 1)} == good
 
 
 def test_what_comes_after_a_missing_chunk_is_not_vouched_for() -> None:
-    chunks = [Chunk(0, 0, 5_000), Chunk(1, 5_000, 9_000), Chunk(2, 9_000, 12_000)]
+    chunks = [chunk(0, 0, 5_000), chunk(1, 5_000, 9_000), chunk(2, 9_000, 12_000)]
     assert vouched(0, chunks, 15_000, 3) == ((Span(0, 15_000),), "")
     assert vouched(0, [chunks[0], chunks[2]], 15_000, 3) == ((Span(0, 5_000),), "chunk 1 is missing")
     assert vouched(0, chunks[1:], 15_000, 3) == ((Span(0, 0),), "chunk 0 is missing")
@@ -143,9 +148,19 @@ def test_two_days_of_a_cluster_take_a_moment() -> None:
     began = time.process_time()
     found = []
     for third in range(3):
-        chunks = [Chunk(seq, seq * 5_000 + 1_500 * (seq % 40 == 0), (seq + 1) * 5_000) for seq in range(40_320)]
+        chunks = [chunk(seq, seq * 5_000 + 1_500 * (seq % 40 == 0), (seq + 1) * 5_000) for seq in range(40_320)]
         spans, _ = vouched(0, chunks, 0, 0)
         found.append(Track(str(third), 0, spans, (Serving(0, THIRDS[third]),)))
     told = windows(found)
     assert len(told.spans) == 40_320 // 40 + 1
     assert time.process_time() - began < 3
+
+
+def test_a_slot_on_its_way_in_is_told_from_one_on_its_way_out() -> None:
+    """Slot 0 is sent from one to two, is on its way from 2,000 ms on, and has arrived at 6,000 ms."""
+    rest = ALL_SLOTS & ~1
+    one = Track("one", 0, (Span(0, 9_000),), (Serving(0), Serving(2_500, ALL_SLOTS, 1), Serving(6_500, rest, 1)))
+    two = Track("two", 1, (Span(1, 9_000),), (Serving(0, 0), Serving(2_500, 0, 1), Serving(6_500, 1, 1)))
+    assert parts_of([one, two], 0) == (("one", ALL_SLOTS, 0, 0),)
+    assert parts_of([one, two], 3) == (("two", 0, 1, 1), ("one", ALL_SLOTS, 1, 0))
+    assert parts_of([one, two], 7) == (("two", 1, 1, 0), ("one", rest, 1, 0))

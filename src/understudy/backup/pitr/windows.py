@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
+from understudy.backup.pitr.stream import ChunkName
 from understudy.valkey.topology import SLOTS
 
 ALL_SLOTS = (1 << SLOTS) - 1
@@ -21,14 +22,6 @@ ALL_SLOTS = (1 << SLOTS) - 1
 _LAGGED = "the copy lagged behind its primary, or was not connected"
 _NOTHING = "nothing was archived"
 _UNSERVED = "{:,} slots were served by no primary that was archived"
-
-
-class Chunk(NamedTuple):
-    """What the name of one shipped piece says: its number, and the stretch (from, until] that it vouches for."""
-
-    seq: int
-    from_ms: int
-    until_ms: int
 
 
 class Span(NamedTuple):
@@ -66,6 +59,15 @@ class Track:
         """Return what it served at the end of a second; None: nobody knows."""
         at = bisect_right([one.from_ms for one in self.servings], (second + 1) * 1000)
         return self.servings[at - 1] if at else None
+
+    def arriving(self, second: int) -> int:
+        """Return the slots that are on their way in at the end of a second: it has not served them so far."""
+        at = bisect_right([one.from_ms for one in self.servings], (second + 1) * 1000)
+        found, open_ = 0, self.servings[at - 1].moving & ~self.servings[at - 1].slots if at else 0
+        for one in reversed(self.servings[: max(0, at - 1)]):
+            found |= open_ & ~one.moving & ~one.slots
+            open_ &= one.moving & ~one.slots
+        return found | open_
 
     def gives(self, second: int) -> bool:
         """Tell whether it can give back a second."""
@@ -112,14 +114,18 @@ class Windows:
 
 
 class Part(NamedTuple):
-    """One stream's share of a second: the slots that it counts for, and those that were moving into or out of it."""
+    """One stream's share of a second: the slots that it counts for, those that came or went, and those on their way in.
+
+    Of a slot on its way in, whoever counts for it has only the keys that have not been sent yet.
+    """
 
     stream: str
     slots: int
     moving: int
+    arriving: int = 0
 
 
-def vouched(begins_ms: int, chunks: Sequence[Chunk], until_ms: int, next_seq: int) -> tuple[tuple[Span, ...], str]:
+def vouched(begins_ms: int, chunks: Sequence[ChunkName], until_ms: int, next_seq: int) -> tuple[tuple[Span, ...], str]:
     """Return the moments that a stream can give back, and what is missing behind them (nothing: the empty text).
 
     Args:
@@ -138,7 +144,7 @@ def vouched(begins_ms: int, chunks: Sequence[Chunk], until_ms: int, next_seq: in
     if next_seq > expected:
         return tuple(spans), f"chunk {expected} is missing"
     if next_seq == expected:
-        _grow(spans, spans[-1].last, until_ms)
+        _grow(spans, chunks[-1].until_ms if chunks else begins_ms, until_ms)
     return tuple(spans), ""
 
 
@@ -175,7 +181,7 @@ def parts_of(tracks: Iterable[Track], second: int) -> tuple[Part, ...] | None:
     for track in giving:
         serving = track.serving(second)
         if serving and (serving.slots & left or serving.moving):
-            parts.append(Part(track.stream, serving.slots & left, serving.moving))
+            parts.append(Part(track.stream, serving.slots & left, serving.moving, track.arriving(second)))
             left &= ~serving.slots
     return None if left else tuple(parts)
 
