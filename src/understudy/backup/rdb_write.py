@@ -12,7 +12,7 @@ import re
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
@@ -21,7 +21,7 @@ from typing import Any
 
 from understudy.backup.durable import sync
 from understudy.backup.set import FileEntry
-from understudy.errors import RefusedError, ServerSaidError
+from understudy.errors import RefusedError, ServerSaidError, UsageError
 from understudy.lab.complaint import complaint
 from understudy.pages.figures import count
 from understudy.progress import Progress, stage
@@ -40,6 +40,28 @@ _WITHIN_S = 24 * 3600.0
 _LOOK_EVERY_S = 0.1
 _CHUNK_BYTES = 1 << 20
 _UNLINK_AT_ONCE = 1000
+
+
+def refuse_unfit(formats: Collection[str], engine: str, match: str | None) -> None:
+    """Refuse RDB files where none can be had: they come from copies of the primaries, and are whole.
+
+    Raises:
+        UsageError: keys are to be read by `scan`, or only some of them.
+    """
+    if FOLDER not in formats:
+        return
+    doing = "choosing the format of the set (--format, BACKUP_FORMAT)"
+    if engine == "scan":
+        raise UsageError(
+            doing, "only a copy of a primary writes an RDB file, and the engine scan makes none",
+            "Add --engine replica (BACKUP_ENGINE), or take lines: --format jsonl.",
+        )  # fmt: skip
+    if match:
+        raise UsageError(
+            doing, f"an RDB file holds every key, and only those that match {match!r} are to be read",
+            "Take lines: --format jsonl. Or back up everything (without --match and BACKUP_MATCH) and restore a part: "
+            "understudy restore --match.",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

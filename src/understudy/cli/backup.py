@@ -36,6 +36,14 @@ class Engine(StrEnum):
     AUTO = "auto"
 
 
+class Format(StrEnum):
+    """What the keys of Valkey or Redis lie in."""
+
+    JSONL = "jsonl"
+    RDB = "rdb"
+    BOTH = "both"
+
+
 def command(
     out_dir: OutDir = None,
     s3_uri: S3Uri = None,
@@ -53,6 +61,10 @@ def command(
             help="With replicas: hold writes for some milliseconds, or an instant of its own for each shard.",
         ),
     ] = None,
+    kept_as: Annotated[
+        Format | None,
+        typer.Option("--format", help="With replicas: lines (jsonl), an RDB file a shard, or both (BACKUP_FORMAT)."),
+    ] = None,
     components: Components = None,
     as_json: Json = False,
 ) -> None:
@@ -67,6 +79,7 @@ def command(
       understudy backup --component postgres --component redis
       understudy backup --match 'user:*' --chunk-keys 10000
       understudy backup --engine replica
+      understudy backup --engine replica --format rdb
       AWS_PROFILE=toy-root understudy backup --s3-uri s3://my-bucket/redis-backups
     """
     from understudy import progress
@@ -77,7 +90,7 @@ def command(
 
     settings = settings_from(
         out_dir, s3_uri, backup_match=match, backup_chunk_keys=chunk_keys, backup_max_rate=max_rate,
-        backup_engine=engine, backup_pause=pause,
+        backup_engine=engine, backup_pause=pause, backup_format=kept_as,
     )  # fmt: skip
     picked = components_of(settings, components)
     lock = Lock.from_settings(settings)

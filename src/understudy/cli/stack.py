@@ -118,9 +118,9 @@ def _component(settings: Settings, name: str, for_restore: bool) -> Component:
             raise _unset(name, "REDIS_URL (or REDIS_NODES)")
         match = None if for_restore else settings.backup_match
         formats = ("jsonl", "rdb") if settings.backup_format == "both" else (settings.backup_format,)
+        how = ("scan", True, ("jsonl",)) if for_restore else (settings.backup_engine, settings.backup_pause, formats)
         options = ReadOptions(
-            match, settings.backup_chunk_keys, settings.backup_max_rate, settings.backup_engine, settings.backup_pause,
-            formats, settings.backup_slice_bytes,
+            match, settings.backup_chunk_keys, settings.backup_max_rate, *how, settings.backup_slice_bytes,
         )  # fmt: skip
         return RedisComponent(target_of(settings), options)
     if not _configured(settings, name):

@@ -19,6 +19,8 @@ from understudy.backup.frozen import summed
 from understudy.backup.functions import FUNCTIONS
 from understudy.backup.part import Part
 from understudy.backup.rdb_check import check_files
+from understudy.backup.rdb_expand import is_rdb_only
+from understudy.backup.rdb_write import refuse_unfit
 from understudy.backup.record import decode, read_blocks
 from understudy.backup.replica import engine
 from understudy.backup.set import BackupSet, FileEntry
@@ -81,6 +83,7 @@ class RedisComponent:
 
     def connect(self) -> None:
         """Connect, unless that is done; a mode that would show only a part of the keys is refused."""
+        refuse_unfit(self._options.formats, self._options.engine, self._options.match)
         refuse_wrong_mode(self._target)
         _ = self.router
 
@@ -279,15 +282,15 @@ class RedisComponent:
                 report.add(result)
         if not options.dry_run and (evicted := self._evicted() - evicted_before):
             report.fail(f"{evicted} key(s) were evicted meanwhile: the target's maxmemory is too small for the set")
-        if any(entry.path == FUNCTIONS for entry in backup.metadata.files):
+        if options.match is None and _has_functions(backup):
             libraries = functions.decode((backup.directory / FUNCTIONS).read_bytes(), FUNCTIONS)
             functions.write(self.router, libraries, options, report)
         return report
 
     def sources(self, backup: BackupSet) -> list[str]:
         """Return the folder of keys, and the file of functions."""
-        found = [f"keys/ ({count(backup.metadata.keys, 'key')})"]
-        return found + [FUNCTIONS] * any(entry.path == FUNCTIONS for entry in backup.metadata.files)
+        folder = "rdb" if is_rdb_only(backup) else "keys"
+        return [f"{folder}/ ({count(backup.metadata.keys, 'key')})"] + [FUNCTIONS] * _has_functions(backup)
 
     def overwrites(self, backup: BackupSet, options: RestoreOptions) -> list[str]:
         """Keys and functions are replaced only where that was asked for."""
@@ -295,17 +298,18 @@ class RedisComponent:
             return []
         existing = self.existing()
         if existing == 0:
-            has_functions = any(entry.path == FUNCTIONS for entry in backup.metadata.files)
-            if has_functions and (stand := len(functions.read(self.router)[0])):
+            if options.match is None and _has_functions(backup) and (stand := len(functions.read(self.router)[0])):
                 return [f"{self.title} {self.router.target}: functions of the same names as the {stand:,} there"]
             return []
         if existing is None:
             return [f"{self.title} {self.router.target}: keys that stand there; a proxy hides how many"]
-        return [f"{self.title} {self.router.target}: keys among the {existing:,} that stand there"]
+        which = "keys" if options.match is None else f"keys that match {options.match!r}"
+        return [f"{self.title} {self.router.target}: {which} among the {existing:,} that stand there"]
 
     def keeping(self, backup: BackupSet, options: RestoreOptions) -> RedisComponent:  # noqa: ARG002 - the port's shape
         """Return a component that takes every key and function: which of them are replaced, nobody knows before."""
-        return RedisComponent(self._target, dataclasses.replace(self._options, match=None))
+        plain = dataclasses.replace(self._options, match=None, engine="scan", formats=("jsonl",))
+        return RedisComponent(self._target, plain)
 
     def compare(self, backup: BackupSet, progress: Progress) -> Comparison:
         """Compare every key both ways, and the number of keys with what the set recorded."""
@@ -344,6 +348,10 @@ class RedisComponent:
                     raise IntegrityError(
                         f"checking {entry.path}", f"it holds {keys} keys, and the metadata says {entry.keys}"
                     )
+
+
+def _has_functions(backup: BackupSet) -> bool:
+    return any(entry.path == FUNCTIONS for entry in backup.metadata.files)
 
 
 def _types(backup: BackupSet) -> Counter[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from understudy import installed
 from understudy.backup.component import Taken
-from understudy.errors import UnderstudyError, UsageError
+from understudy.errors import RefusedError, UnderstudyError, UsageError
 from understudy.progress import Progress
 from understudy.valkey.router import Router
 
@@ -31,8 +31,14 @@ def take(
         try:
             made = stack.enter_context(_made(router, plan, work, progress))
         except UnderstudyError as error:
-            if plan["engine"] != AUTO or "rdb" in plan.get("formats", ()):
+            if plan["engine"] != AUTO:
                 raise
+            if "rdb" in plan.get("formats", ()):
+                raise RefusedError(
+                    error.doing, f"{error.why}; and RDB files come from copies only",
+                    "Mend that, or take lines, which the engine scan reads: --format jsonl (BACKUP_FORMAT).",
+                    error.items,
+                ) from error  # fmt: skip
             progress.say(f"Engine scan, not replica: {error.why}.")
             reason = error.why
         else:
