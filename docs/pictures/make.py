@@ -33,6 +33,24 @@ with socket.socket() as tried:
 UP = "understudy up cluster" + (f" --port {PORT}" if PORT != 7001 else "")
 SECRET = secrets.token_hex(16)
 DESKTOP, PHONE = {"width": 1100, "height": 820}, {"width": 390, "height": 780}
+SHOP = """
+import random, redis
+cluster, chance = redis.RedisCluster('127.0.0.1', {port}), random.Random(7)
+cluster.flushall(target_nodes='primaries')
+for n in range(2500):
+    cluster.hset(f'user:{{n}}', mapping={{'name': f'Ann {{n}}', 'mail': f'ann{{n}}@example.com', 'plan': 'free'}})
+    cluster.set(f'session:{{n}}', chance.randbytes(90), ex=chance.randrange(60, 200_000))
+for n in range(400):
+    cluster.set(f'page:{{n}}', chance.randbytes(chance.randrange(200, 2500)), ex=chance.randrange(3600, 900_000))
+for n in range(300):
+    cluster.rpush(f'cart:{{n}}', *(f'seat-{{n}}' for n in range(chance.randrange(1, 40))))
+for n in range(6):
+    cluster.zadd(f'seats:{{n}}', {{f'A-{{n}}': n for n in range(900)}})
+    cluster.sadd(f'online/{{n}}', *(f'user-{{chance.randrange(1 << 40)}}' for _ in range(700)))
+for n in range(1500):
+    cluster.xadd('orders', {{'seat': f'A-{{n}}'}})
+cluster.function_load("#!lua name=shop\\nserver.register_function('sold', function() return 1 end)")
+"""
 LARGEST, LARGEST_OF_ALL = 250_000, 1_500_000
 
 
@@ -193,6 +211,21 @@ def rehearsal(place: Place) -> None:
         page.screenshot(path=HERE / "rehearsal.png")
 
 
+def inspect(place: Place) -> None:
+    """The page of what is in a set."""
+    place.env |= {
+        "REDIS_NODES": f"127.0.0.1:{PORT},127.0.0.1:{PORT + 1}",
+        "BACKUP_DIR": str(place.folder / "inspected"),
+    }
+    subprocess.run([sys.executable, "-c", SHOP.format(port=PORT)], check=True)
+    place.run("backup")
+    place.run("inspect", "--html", "contents.html", "latest")
+    for name in ("REDIS_NODES", "BACKUP_DIR"):
+        place.env.pop(name)
+    with place.page((place.folder / "contents.html").as_uri(), {"width": 1100, "height": 1000}) as page:
+        page.screenshot(path=HERE / "inspect.png")
+
+
 def demo(place: Place) -> None:
     """The demo in a terminal, and its page."""
     width = 124
@@ -205,7 +238,7 @@ def demo(place: Place) -> None:
         page.screenshot(path=HERE / "demo.png")
 
 
-ALL = (up, probe, waitingroom, rehearsal, drill, demo)  # the first four in the lab that the first one starts
+ALL = (up, probe, waitingroom, rehearsal, inspect, drill, demo)  # the first five in the lab that the first one starts
 
 
 def main(only: list[str]) -> None:

@@ -34,6 +34,7 @@ WITH_A_STACK = {"operations.md", "runbook.md", "runbook.ko.md", "rehearsals.md"}
 TYPED = {
     "README.md",
     "backup-set.md",
+    "inspect.md",
     "probe.md",
     "waiting-room-keys.md",
     "schedule.md",
@@ -111,7 +112,7 @@ def again(at: Bench) -> None:
 
 def test_a_set_on_disk_and_a_recovery_test_are_as_the_pages_show(tmp_path: Path) -> None:
     with in_a_lab(tmp_path, PROBE) as at:
-        wrong = at.type(DOCS / "backup-set.md")
+        wrong = at.type(DOCS / "backup-set.md") + at.type(DOCS / "inspect.md")
         at.swaps |= {"duration=30": "duration=2", "interval=2": "interval=0.5"}
         with serving(at, "probe", "--port", at.swaps["3000"]):
             none(wrong + at.type(DOCS / "probe.md"))

@@ -26,6 +26,7 @@ from understudy.cli import (
     drill,
     fault,
     health_check,
+    inspect,
     list,  # noqa: A004
     logs,
     probe,
@@ -49,8 +50,8 @@ _ELSEWHERE = {
 _PIPE_CLOSED = 128 + signal.SIGPIPE
 
 VERBS = (
-    demo, up, down, status, logs, clean, fault, drill, backup, upload, restore, list, verify, check, prune, schedule,
-    health_check, rehearse, probe, waitingroom,
+    demo, up, down, status, logs, clean, fault, drill, backup, upload, restore, list, verify, check, inspect, prune,
+    schedule, health_check, rehearse, probe, waitingroom,
 )  # fmt: skip
 
 app = typer.Typer(
