@@ -100,7 +100,7 @@ class Scratch:
     def __init__(self, folder: Path | None = None, binary: str | None = None) -> None:
         self.binary = find_binary(binary)
         self._stack = contextlib.ExitStack()
-        self.directory = Path(tempfile.mkdtemp(prefix="understudy-scratch-", dir=folder))
+        self.directory = Path(tempfile.mkdtemp(prefix="understudy-scratch-", dir=folder)).absolute()
         self._guardian = Guardian(self.directory)
         self._stack.callback(self._guardian.end)
         self._block: Block | None = None
