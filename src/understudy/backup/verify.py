@@ -16,6 +16,7 @@ from typing import Any
 from understudy.backup import functions
 from understudy.backup.check import check_sums
 from understudy.backup.functions import FUNCTIONS
+from understudy.backup.record import decode, read_blocks
 from understudy.backup.set import BackupSet
 from understudy.backup.tasks.compare_keys import fingerprint
 from understudy.backup.tasks.write_keys import name_of
@@ -41,8 +42,11 @@ def verify(
     *,
     sample: int | None = 200,
     chance: random.Random | None = None,
+    match: str | None = None,
 ) -> VerifyReport:
     """Compare `sample` random keys of a set (None: every key, and look for keys that the set lacks).
+
+    With `match`, keys that do not match this glob are none of either, and function libraries are not compared.
 
     Raises:
         IntegrityError: the set is damaged.
@@ -51,25 +55,35 @@ def verify(
     refuse_wrong_mode(target)
     check_sums(backup, progress)
     with Router(target) as router, tempfile.TemporaryDirectory() as folder, _scratch() as scratch:
-        plans = _plans(backup, router.reachable_target(), sample, chance or random.Random(), scratch, Path(folder))  # noqa: S311
+        chance = chance or random.Random()  # noqa: S311
+        plans = _plans(backup, router.reachable_target(), sample, chance, scratch, Path(folder), match)
         total = backup.metadata.keys if sample is None else min(sample, backup.metadata.keys)
         report = VerifyReport()
         with stage(progress, "Comparing keys", total, "keys"):
             for result in run_all("understudy.backup.tasks.compare_keys:run", plans, progress.advance):
                 report.add(result)
         if sample is None:
-            _compare_functions(backup, router, report)
-            _look_for_extra(backup, router, [Path(plan["seen"]) for plan in plans], Path(folder), report, progress)
+            if match is None:
+                _compare_functions(backup, router, report)
+            notes = [Path(plan["seen"]) for plan in plans]
+            _look_for_extra(backup, router, notes, Path(folder), report, progress, match)
     return report
 
 
 def _plans(
-    backup: BackupSet, target: Target, sample: int | None, chance: random.Random, scratch: Target | None, folder: Path
+    backup: BackupSet,
+    target: Target,
+    sample: int | None,
+    chance: random.Random,
+    scratch: Target | None,
+    folder: Path,
+    match: str | None,
 ) -> list[dict[str, Any]]:
     parts = backup.parts()
     chosen: dict[str, list[int]] | None = None
     if sample is not None:
-        numbers = sorted(chance.sample(range(backup.metadata.keys), min(sample, backup.metadata.keys)))
+        among = range(sum(entry.keys or 0 for entry in parts)) if match is None else _lines_that_match(backup, match)
+        numbers = sorted(chance.sample(among, min(sample, len(among))))
         chosen, first = {}, 0
         for entry in parts:
             last = first + (entry.keys or 0)
@@ -85,9 +99,22 @@ def _plans(
             "sample": chosen,
             "scratch": scratch.as_data() if scratch else None,
             "seen": str(folder / f"seen-{job}") if sample is None else None,
+            "match": match,
         }
         for job in range(jobs)
     ]
+
+
+def _lines_that_match(backup: BackupSet, match: str) -> array[int]:
+    """Return the numbers of the lines, all parts counted through, whose key matches."""
+    found, first, pattern = array("Q"), 0, compile_glob(match)
+    for entry in backup.parts():
+        with (backup.directory / entry.path).open("rb") as file:
+            for block in read_blocks(file, entry.path):
+                keys = decode(block, entry.path).keys
+                found.extend(number for number, key in enumerate(keys, first) if pattern.fullmatch(key))
+                first += len(keys)
+    return found
 
 
 @contextlib.contextmanager
@@ -105,10 +132,17 @@ def _scratch() -> Iterator[Target | None]:
 
 
 def _look_for_extra(
-    backup: BackupSet, router: Router, notes: Iterable[Path], folder: Path, report: VerifyReport, progress: Progress
+    backup: BackupSet,
+    router: Router,
+    notes: Iterable[Path],
+    folder: Path,
+    report: VerifyReport,
+    progress: Progress,
+    match: str | None,
 ) -> None:
     """Count the server's keys that the set lacks. Fingerprints go to a file: memory does not grow with the keys."""
     recorded = backup.metadata.components.get("redis", {})
+    only = compile_glob(match) if match else None
     database = sqlite3.connect(folder / "fingerprints.sqlite")
     with contextlib.closing(database):
         database.execute("PRAGMA journal_mode=OFF")
@@ -119,7 +153,7 @@ def _look_for_extra(
         with stage(progress, "Looking for extra keys", None, "keys"):
             for db in sorted({*recorded.get("databases", [0]), *databases(router)}):
                 for names, _ in _names(router, db, recorded.get("match")):
-                    wanted = {fingerprint(db, name): name for name in names}
+                    wanted = {fingerprint(db, name): name for name in names if only is None or only.fullmatch(name)}
                     database.execute("CREATE TEMP TABLE asked (print INTEGER PRIMARY KEY)")
                     database.executemany("INSERT INTO asked VALUES (?)", ((value,) for value in wanted))
                     extra = database.execute("SELECT print FROM asked EXCEPT SELECT print FROM seen").fetchall()

@@ -38,6 +38,7 @@ def command(
 ) -> None:
     """Prove a set whole, without a server: every file there, every checksum right, every record readable.
 
+    RDB files of a set are read by the tool of the server that is installed (the lab's); without one it says so.
     Of an encrypted set without its key it proves that every byte is there, and says that no record was read.
 
     \b
@@ -48,6 +49,7 @@ def command(
     from understudy import progress
     from understudy.backup.check import check, check_sums
     from understudy.backup.encryption import unlocked
+    from understudy.backup.rdb_check import unread
     from understudy.backup.restore import opened
     from understudy.operations.audited import recorded, set_here
     from understudy.pages.figures import count
@@ -66,15 +68,22 @@ def command(
         entry.components = tuple(metadata.components)
         entry.detail = None if entry.set else f"{metadata.id} in {settings.backup_s3_uri if from_s3 else name}"
         read = metadata.encryption is None or key.given
+        unread_rdb = ""
         if read:
             with unlocked(stored, key, local, shown) as backup:
                 check(backup, shown)
+                unread_rdb = unread(backup)
         else:
             check_sums(stored, shown)
         missing = expected_in(settings, stored, remote or local)
     if as_json:
         print_json(
-            {"id": str(metadata.id), "whole": True, "read": read, "encrypted": metadata.encryption is not None}
+            {
+                "id": str(metadata.id),
+                "whole": True,
+                "read": read and not unread_rdb,
+                "encrypted": metadata.encryption is not None,
+            }
             | {"files": len(metadata.files), "keys": metadata.keys, "components": [*metadata.components]}
             | {"missing": dict(metadata.missing), "warnings": missing}
         )
@@ -87,5 +96,7 @@ def command(
         print(f"It holds {held_in(metadata)}.")
     for line in missing:
         print(f"Warning: {line}.", file=sys.stderr)
+    if unread_rdb:
+        print(f"Its bytes are whole; {unread_rdb}")
     if not read:
         print("It is encrypted: its bytes are whole, and no record was read. --identity FILE reads them.")

@@ -43,6 +43,10 @@ def command(
     ] = None,
     sample: Annotated[int, typer.Option(min=1, help="Compare so many random keys.")] = 200,
     full: Annotated[bool, typer.Option("--full", help="Compare every key, both ways.")] = False,
+    match: Annotated[
+        str | None,
+        typer.Option(help="Only the keys of Redis that match this glob, for example 'user:*'.", callback=named),
+    ] = None,
     components: Components = None,
     identity: Identity = None,
     out_dir: OutDir = None,
@@ -58,11 +62,13 @@ def command(
     Examples:
       understudy verify ./backups/redis-backup-local-20261120T234000Z-1f3a --sample 200
       understudy verify --full
+      understudy verify --full --match 'user:*'
       understudy verify --component postgres
     """
     from understudy import progress
     from understudy.backup.compare import compare_all
     from understudy.backup.encryption import unlocked
+    from understudy.backup.rdb_expand import expanded
     from understudy.backup.restore import held, opened
     from understudy.backup.verify import verify
     from understudy.backup.verify_report import MOST_LISTED
@@ -73,15 +79,20 @@ def command(
     shown = progress.for_terminal(quiet=as_json)
     local = local_repository(settings)
     names = [str(one) for one in components or ()]
-    asked = names or ([] if full else ["redis"])
+    if match is not None and names not in ([], ["redis"]):
+        raise UsageError(
+            "choosing what to compare", "--match is of Redis' keys, and of nothing else",
+            "Compare the others by a command of their own: --component postgres.",
+        )  # fmt: skip
+    asked = names or ([] if full and match is None else ["redis"])
     with (
         opened(input_dir or name, local, None, shown, settings.profile, asked, settings.backup_name) as stored,
-        unlocked(stored, key_of(settings), local, shown) as backup,
+        unlocked(stored, key_of(settings), local, shown) as plain,
+        expanded(plain, local, shown, components=(wanted := held(plain, asked)), match=match) as backup,
     ):
-        wanted = held(backup, asked)
         report = None
         if "redis" in wanted:
-            report = verify(backup, target_of(settings), shown, sample=None if full else sample)
+            report = verify(backup, target_of(settings), shown, sample=None if full else sample, match=match)
         others = [one for one in wanted if one != "redis" and (names or told_if_unset(settings, one, shown))]
         compared = compare_all(backup, components_of(settings, others) if others else [], shown)
     if as_json:
@@ -94,8 +105,9 @@ def command(
         for store, one in compared.items():
             word = f"differences={len(one.differences)}" if one.differences else "equal"
             print(f"Verify {store} -> {word}: {one.counted}")
-    if report and not full and not report.compared:
-        raise VerdictError("comparing the set with the server", "the set holds no keys, so nothing was compared")
+    if report and not report.compared and (not full or match is not None):
+        none = "the set holds no keys" if match is None else f"no key of the set matches {match!r}"
+        raise VerdictError("comparing the set with the server", f"{none}, so nothing was compared")
     if not report and not compared:
         raise VerdictError("comparing the set with the servers", "none is configured, so nothing was compared")
     if _clean(report, compared):

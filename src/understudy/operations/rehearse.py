@@ -16,6 +16,7 @@ from understudy.backup.component import Comparison, RestoreOptions, RestoreRepor
 from understudy.backup.components import NAMES, kind
 from understudy.backup.contents import Change, changes
 from understudy.backup.encryption import Key, unlocked
+from understudy.backup.rdb_expand import expanded, is_rdb_only
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repository import ARCHIVE_SUFFIX, Repository
 from understudy.backup.restore import held, opened
@@ -94,6 +95,9 @@ def rehearsed(
             if not _not_installed(one):
                 kind(one).read_through(backup, progress)
         opening.append(clock.step("Read every file"))
+        if is_rdb_only(backup) and "redis" in wanted and not _not_installed("redis"):
+            backup = stack.enter_context(expanded(backup, local, progress))
+            opening.append(clock.step("Load the RDB files"))
         scratches: dict[str, Scratch] = {}
         found = [_restored(one, backup, settings, stack, scratches, progress, began) for one in wanted]
         if not allow_empty:

@@ -19,6 +19,7 @@ from understudy.backup.component import Component
 from understudy.backup.components import kind
 from understudy.backup.contents import changes, told_of
 from understudy.backup.encryption import Key, Lock, unlocked
+from understudy.backup.rdb_check import unread
 from understudy.backup.repositories import open_repository
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.repository import Repository
@@ -210,6 +211,7 @@ def prove(backup: BackupSet, settings: Settings, local: LocalRepository, progres
     """
     if backup.metadata.encryption is None:
         check(backup, progress)
+        _say_unread(backup, progress)
         return
     check_sums(backup, progress)
     key = Key.from_settings(settings)
@@ -217,6 +219,12 @@ def prove(backup: BackupSet, settings: Settings, local: LocalRepository, progres
         with unlocked(backup, key, local, progress) as plain:
             for name in plain.metadata.components:
                 kind(name).read_through(plain, progress)
+            _say_unread(plain, progress)
+
+
+def _say_unread(backup: BackupSet, progress: Progress) -> None:
+    if why := unread(backup):
+        progress.say(f"Warning: {backup.metadata.id} is whole; {why}")
 
 
 def _trouble(before: list[Deed], settings: Settings, now: datetime) -> list[str]:

@@ -1,8 +1,8 @@
 """Task: compare the keys of some parts, or a sample of them, with what a server holds now.
 
 Plan: `target`, `directory`, `parts`, `sample` (line numbers by part, or null for all), `scratch` (the address of
-a scratch server, or null), `seen` (a file to note every key's fingerprint in, or null). Result: the counts of a
-`VerifyReport`.
+a scratch server, or null), `seen` (a file to note every key's fingerprint in, or null), `match` (a glob,
+or null). Result: the counts of a `VerifyReport`.
 
 Two payloads of one value may differ: a hash table is dumped in the order of its buckets. Where they differ, both
 are restored into the scratch server, which then tells whether they are the same value.
@@ -23,6 +23,7 @@ from understudy.backup.tasks.write_keys import name_of
 from understudy.backup.verify_report import VerifyReport
 from understudy.valkey.discovery import now_ms as server_now_ms
 from understudy.valkey.dump import Dumper
+from understudy.valkey.glob import compile_glob
 from understudy.valkey.payload import body
 from understudy.valkey.router import Router
 from understudy.valkey.target import Target
@@ -35,10 +36,11 @@ _STEP_KEYS = 512
 def run(plan: Mapping[str, Any], advance: Callable[[int], None]) -> dict[str, Any]:
     """Compare everything that the plan names; see the module."""
     comparing = _Comparing(plan)
+    match = compile_glob(plan["match"]) if plan.get("match") else None
     for part in plan["parts"]:
         wanted = None if plan["sample"] is None else set(plan["sample"][part])
         for records in _records(Path(plan["directory"]) / part, part, wanted):
-            comparing.compare(records)
+            comparing.compare(records if match is None else records.matching(match))
             advance(len(records.keys))
     comparing.close()
     return dataclasses.asdict(comparing.report)
