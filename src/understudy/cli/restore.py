@@ -120,7 +120,7 @@ def command(
         read_or_not(),
         recorded(settings, "restore", names, when=not dry_run) as entry,
         (
-            past_second(settings, at, shown, names)
+            past_second(settings, at, shown, names, match)
             if at
             else opened(place, local, remote, shown, settings.profile, names, settings.backup_name)
         ) as stored,
