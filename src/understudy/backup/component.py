@@ -29,7 +29,11 @@ class Taken:
 
 @dataclass
 class RestoreReport:
-    """What a restore did, key by key; `failures` names the first thousand that failed and why."""
+    """What a restore did, key by key; `failures` names the first thousand that failed and why.
+
+    `lost` counts the keys (and function libraries) of which the target cannot hold everything, `lost_kinds` how many
+    lose what; `losses` has the first thousand: `key`, `db`, `type` and, in `lost`, the kinds.
+    """
 
     restored: int = 0
     skipped: int = 0
@@ -37,9 +41,10 @@ class RestoreReport:
     failed: int = 0
     functions: int = 0
     functions_kept: int = 0
-    lost: int = 0  # what the target cannot hold: fields' expiry, say; `losses` names the first thousand
+    lost: int = 0
     failures: list[str] = field(default_factory=list)
-    losses: list[str] = field(default_factory=list)
+    losses: list[dict[str, Any]] = field(default_factory=list)
+    lost_kinds: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)  # what a component other than redis counts: databases, rows
 
     def fail(self, what: str) -> None:
@@ -54,6 +59,8 @@ class RestoreReport:
             setattr(self, name, getattr(self, name) + other[name])
         self.failures += other["failures"][: MOST_LISTED - len(self.failures)]
         self.losses += other["losses"][: MOST_LISTED - len(self.losses)]
+        for kind, number in other["lost_kinds"].items():
+            self.lost_kinds[kind] = self.lost_kinds.get(kind, 0) + number
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,12 @@ class Component(Protocol):
 
     def check_target(self, backup: BackupSet, options: RestoreOptions) -> None:
         """Raise, before anything is written, what makes a restore impossible: versions, room, databases, rights."""
+
+    def foresee(self, backup: BackupSet, options: RestoreOptions, progress: Progress) -> None:
+        """Find out, before anything is written, what the store cannot hold; most stores hold all or nothing.
+
+        Raises `RefusedError` where that is something and neither `accept_loss` nor `dry_run` is set.
+        """
 
     def overwrites(self, backup: BackupSet, options: RestoreOptions) -> list[str]:
         """Return one line for each thing in the store that the restore would replace; none: nothing is lost."""

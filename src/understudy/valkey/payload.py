@@ -20,6 +20,7 @@ _NAMES = {
 TYPE_NAMES: tuple[str, ...] = tuple(
     next((name for name, codes in _NAMES.items() if byte in codes), "unknown") for byte in range(256)
 )
+FIELDS_EXPIRE = frozenset((22, 23, 24, 25))  # type bytes of hashes of which at least one field expires
 # the newest RDB version that a server of this name and version reads
 _READS = (
     ("valkey", (9, 0), 80),
@@ -48,6 +49,14 @@ def newest_readable(server: str, version: str) -> int | None:
         if name == server and numbers >= since:
             return newest
     return None
+
+
+def built_with_commands(recorded: int, found: int) -> bool:
+    """Tell whether a server whose own payloads are of the version `found` refuses one of the version `recorded`.
+
+    Then what stands there was built with commands. Valkey's versions begin at 80, and it refuses Redis' own from 12 on.
+    """
+    return recorded > found or (found >= 80 and 12 <= recorded < 80)
 
 
 def written_by(rdb: int) -> str:

@@ -189,6 +189,9 @@ class PostgresComponent:
     def _tables(self, database: RecordedDatabase, options: RestoreOptions) -> list[tuple[str, str]]:
         return target.find_tables([database], options.tables, "restoring tables")[1]
 
+    def foresee(self, backup: BackupSet, options: RestoreOptions, progress: Progress) -> None:
+        """Nothing is lost: `check_target` refuses what cannot be restored as it was."""
+
     def check_target(self, backup: BackupSet, options: RestoreOptions) -> None:
         """Refuse what cannot work: versions, programs, rights, extensions, locales, room, tables that others need."""
         doing = f"restoring {backup.metadata.id} to PostgreSQL at {self._server}"

@@ -86,6 +86,9 @@ class QdrantComponent:
         """Return the snapshots with what they hold, and the file of aliases."""
         return restore.sources(self._recorded(backup))
 
+    def foresee(self, backup: BackupSet, options: RestoreOptions, progress: Progress) -> None:
+        """Nothing is lost: `check_target` refuses what cannot be restored as it was."""
+
     def check_target(self, backup: BackupSet, options: RestoreOptions) -> None:  # noqa: ARG002 - the port's shape
         """Refuse a server that is too old, nodes that are missing, and collections that are set up otherwise.
 

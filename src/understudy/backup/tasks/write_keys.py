@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from understudy.backup.anywhere.losses import is_module
+from understudy.backup.anywhere.rebuild import Entry, Rebuilder
 from understudy.backup.component import RestoreReport
 from understudy.backup.record import Records, decode, read_blocks
 from understudy.valkey.discovery import now_ms as server_now_ms
@@ -41,6 +43,7 @@ def run(plan: Mapping[str, Any], advance: Callable[[int], None]) -> dict[str, An
                     records = decode(block, part)
                     writing.write(records)
                     advance(len(records.keys))
+        writing.told()
     finally:
         writing.close()
     return dataclasses.asdict(writing.report)
@@ -57,6 +60,7 @@ class _Writing:
         self._restore = _RESTORE_REPLACE if self._overwrite else _RESTORE
         self._match = compile_glob(plan["match"]) if plan.get("match") else None
         self.report = RestoreReport()
+        self._rebuilder = Rebuilder(plan, self.report, name_of, self._drop_groups)
 
     def write(self, records: Records) -> None:
         """Write a block, which is of bounded size; each run of keys of one database is a step."""
@@ -76,8 +80,8 @@ class _Writing:
             records = records.only(kept)
         if records.keys and not self._plan["dry_run"] and max(map(len, records.payloads)) > self._most_bytes(router):
             records = self._without_huge(router, records)
-        keys, payloads = records.keys, records.payloads
         if self._plan["dry_run"]:
+            keys = records.keys
             there = (
                 0
                 if self._overwrite
@@ -86,18 +90,39 @@ class _Writing:
             self.report.skipped += there
             self.report.restored += len(keys) - there
             return
+        refused = self._rebuilder.refused(router, records.keys, records.payloads)
+        if refused:
+            others = set(refused)
+            self._rebuild(router, records.only(refused), now_ms)
+            records = records.only([at for at in range(len(records.keys)) if at not in others])
+        if records.keys:
+            self._offer(router, records, now_ms)
+
+    def _offer(self, router: Router, records: Records, now_ms: int) -> None:
+        """Send payloads; what a server refuses that was none of the target's before is built anew."""
+        keys, payloads = records.keys, records.payloads
         replies = router.execute(self._commands(records))
         if not replies.resent and replies.values.count(b"OK") == len(keys):
             self.report.restored += len(keys)
         else:
+            refused = [at for at, reply in enumerate(replies.values) if self._rebuilder.takes(reply)]
             for at, reply in enumerate(replies.values):
-                self._count(router, keys[at], payloads[at], reply, at in replies.resent)
+                if at not in refused:
+                    self._count(router, keys[at], payloads[at], reply, at in replies.resent)
+            if refused:
+                self._rebuild(router, records.only(refused), now_ms)
         if not self._plan["recreate_stream_groups"]:
             written = zip(keys, payloads, replies.values, strict=True)
             self._drop_groups(
                 router,
                 [key for key, payload, reply in written if reply == b"OK" and TYPE_NAMES[payload[0]] == "stream"],
             )
+
+    def _rebuild(self, router: Router, records: Records, now_ms: int) -> None:
+        nothing: list[int | None] = [None] * len(records.keys)
+        columns = (records.keys, records.expire_at_ms, records.payloads, records.idle_s or nothing)
+        entries = [Entry(*row) for row in zip(*columns, records.freq or nothing, strict=True)]
+        self._rebuilder.write(router, entries, now_ms)
 
     def _commands(self, records: Records) -> list[tuple[int | None, Command | bytes]]:
         template = self._restore
@@ -143,6 +168,8 @@ class _Writing:
     def _count(self, router: Router, key: bytes, payload: bytes, reply: Reply, resent: bool) -> None:
         if reply == b"OK":
             self.report.restored += 1
+        elif is_module(payload) and not str(reply).startswith("BUSYKEY"):
+            self._rebuilder.lost_whole(router, Entry(key, None, payload), str(reply))
         elif not str(reply).startswith("BUSYKEY"):
             self.report.fail(f"{name_of(key)}: {reply}")
         elif resent and self._is_ours(router, key, payload):
@@ -171,8 +198,13 @@ class _Writing:
             self._routers[db] = Router(dataclasses.replace(self._target, db=db))
         return self._routers[db]
 
+    def told(self) -> None:
+        """Put what was lost into the report."""
+        self._rebuilder.losses.into(self.report)
+
     def close(self) -> None:
         """Close every connection."""
+        self._rebuilder.close()
         for router in self._routers.values():
             router.close()
 
