@@ -157,6 +157,8 @@ def bring_back(
     check_sums(backup, progress)
     for component in components:
         component.check_target(backup, options)
+    for component in components:
+        component.foresee(backup, options, progress)
     outcome = Restored()
     lost = {component.name: component.overwrites(backup, options) for component in components}
     outcome.replaced = [line for each in lost.values() for line in each]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.backup import functions
+from understudy.backup.anywhere.fitting import Fitting
 from understudy.backup.component import Comparison, Counted, RestoreOptions, RestoreReport, Taken
 from understudy.backup.durable import write_file
 from understudy.backup.frozen import summed
@@ -25,7 +26,7 @@ from understudy.backup.record import decode, read_blocks
 from understudy.backup.replica import engine
 from understudy.backup.set import BackupSet, FileEntry
 from understudy.backup.verify import verify
-from understudy.backup.workers import default_jobs, run_all, shares
+from understudy.backup.workers import default_jobs, run_all
 from understudy.errors import (
     IncompleteError,
     IntegrityError,
@@ -38,10 +39,9 @@ from understudy.pages.figures import count
 from understudy.progress import Progress, stage
 from understudy.valkey.discovery import info, parse_info, refuse_wrong_mode, server_version
 from understudy.valkey.keyspace import databases
-from understudy.valkey.payload import newest_readable, rdb_version, written_by
 from understudy.valkey.proxied import scans_properly
 from understudy.valkey.router import Router
-from understudy.valkey.slots import as_ranges, from_ranges, name_in_slot
+from understudy.valkey.slots import as_ranges, from_ranges
 from understudy.valkey.target import Mode, Target
 from understudy.valkey.topology import SLOTS
 from understudy.valkey.wire import ReplyError
@@ -75,6 +75,7 @@ class RedisComponent:
     def __init__(self, target: Target, options: ReadOptions | None = None) -> None:
         self._target = target
         self._options = options or ReadOptions()
+        self._fitted: tuple[Path, Fitting] | None = None
 
     @cached_property
     def router(self) -> Router:
@@ -89,6 +90,9 @@ class RedisComponent:
 
     def close(self) -> None:
         """Close the connections, if there are any."""
+        if self._fitted:
+            self._fitted[1].close()
+            self._fitted = None
         if "router" in self.__dict__:
             self.router.close()
 
@@ -224,38 +228,37 @@ class RedisComponent:
                 raise RefusedError(
                     f"restoring to {address}", "it is a replica: it takes no writes", "Name its primary instead."
                 )
-        for version, payload in self._samples(backup).items():
-            self._try_payload(version, payload)
+        self._fitting(backup).check()
 
-    def _samples(self, backup: BackupSet) -> dict[int, bytes]:
-        """Return one payload for each RDB version in the set, from the beginning of each part."""
-        samples: dict[int, bytes] = {}
-        for entry in backup.parts():
-            with (backup.directory / entry.path).open("rb") as file:
-                for block in read_blocks(file, entry.path):
-                    line = block[: block.index(b"\n") + 1] if b"\n" in block else block
-                    payload = decode(line, entry.path).payloads[0]
-                    samples.setdefault(rdb_version(payload), payload)
-                    break
-        return samples
+    def foresee(self, backup: BackupSet, options: RestoreOptions, progress: Progress) -> None:
+        """Look, before anything is written, for what the target cannot hold: an older server, or one without modules.
 
-    def _try_payload(self, version: int, payload: bytes) -> None:
-        """Offer a payload to every primary with an expiry long past: it is read in full, and no key is made."""
-        for shard in self.router.topology.shards:
-            if shard.primary is None:
-                continue
-            wire = self.router.wire(shard.primary.address)
-            key = name_in_slot()[min(shard.slots, default=0)]  # a name that nobody uses
-            reply = wire.pipeline([("RESTORE", key, 1, payload, "ABSTTL")])[0]
-            if isinstance(reply, ReplyError) and "version or checksum" in str(reply):
-                server, its_version = server_version(wire)
-                newest = newest_readable(server, its_version)
-                raise IntegrityError(
-                    f"restoring to {server} {its_version} at {shard.primary.address}",
-                    f"the set's payloads are of RDB version {version} (written by {written_by(version)}), "
-                    f"and this server reads up to {newest or 'an older one'}",
-                    "Restore to a server at least as new as the one that was backed up.",
-                )
+        Raises:
+            RefusedError: there is something, and it was not agreed to; `items` names the keys.
+        """
+        if options.accept_loss and not options.dry_run:
+            return  # what is lost is told as it is lost
+        fitting = self._fitting(backup)
+        fitting.refuse_losses(fitting.losses(self._plan(backup, options), options, progress), options)
+
+    def _fitting(self, backup: BackupSet) -> Fitting:
+        """Return what this target makes of a set; found out once."""
+        if self._fitted is None or self._fitted[0] != backup.directory:
+            if self._fitted:
+                self._fitted[1].close()
+            self._fitted = (backup.directory, Fitting(self.router, backup))
+        return self._fitted[1]
+
+    def _plan(self, backup: BackupSet, options: RestoreOptions) -> dict[str, Any]:
+        return {
+            "target": self.router.reachable_target().as_data(),
+            "directory": str(backup.directory),
+            "overwrite": options.overwrite,
+            "recreate_stream_groups": options.recreate_stream_groups,
+            "dry_run": options.dry_run,
+            "match": options.match,
+            "accept_loss": options.accept_loss,
+        }
 
     def _evicted(self) -> int:
         """Return how many keys the primaries have thrown out for want of memory; 0 where they do not tell."""
@@ -264,17 +267,10 @@ class RedisComponent:
 
     def restore(self, backup: BackupSet, options: RestoreOptions, progress: Progress) -> RestoreReport:
         """Write the keys back, parts side by side, then the functions."""
-        parts = backup.parts()
-        common = {
-            "target": self.router.reachable_target().as_data(),
-            "directory": str(backup.directory),
-            "overwrite": options.overwrite,
-            "recreate_stream_groups": options.recreate_stream_groups,
-            "dry_run": options.dry_run,
-            "match": options.match,
-        }
+        fitting = self._fitting(backup)
+        common = self._plan(backup, options)
         # neighbouring parts go to one worker: they mostly are of one shard, so that every shard has work at any time
-        plans = [common | {"parts": [entry.path for entry in share]} for share in shares(parts)]
+        plans = fitting.plans(common)
         report = RestoreReport()
         evicted_before = self._evicted()
         with stage(progress, "Checking keys" if options.dry_run else "Restoring keys", backup.metadata.keys, "keys"):
@@ -283,8 +279,12 @@ class RedisComponent:
         if not options.dry_run and (evicted := self._evicted() - evicted_before):
             report.fail(f"{evicted} key(s) were evicted meanwhile: the target's maxmemory is too small for the set")
         if options.match is None and _has_functions(backup):
-            libraries = functions.decode((backup.directory / FUNCTIONS).read_bytes(), FUNCTIONS)
-            functions.write(self.router, libraries, options, report)
+            if options.accept_loss and not options.dry_run and fitting.lacks_functions:
+                fitting.lose_functions(report)
+            else:
+                functions.write(self.router, fitting.libraries, options, report)
+        if options.dry_run:
+            fitting.foretell(report, fitting.losses(common, options, progress))
         return report
 
     def sources(self, backup: BackupSet) -> list[str]:
