@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.backup import functions
+from understudy.backup.big.format import gather
 from understudy.backup.component import Taken
 from understudy.backup.durable import write_file
 from understudy.backup.functions import FUNCTIONS, Library
@@ -94,7 +95,8 @@ def read_frozen(
     if "jsonl" in formats:
         with stage(progress, "Reading keys", held, "keys"):
             results = run_all("understudy.backup.tasks.read_keys:run", plans, progress.advance)
-    files = [one.entry for one in written]
+    big, requires = gather(results, work, into, plan.get("shard", 0))
+    files = [one.entry for one in written] + list(big)
     if libraries:
         data = functions.encode(sorted(libraries.items()))
         place = into / FUNCTIONS
@@ -111,7 +113,7 @@ def read_frozen(
         parts,
         tuple(files),
         {**told, **account, "warnings": [*account.get("warnings", ())]},
-        () if "jsonl" in formats else ("rdb",),
+        requires if "jsonl" in formats else ("rdb",),
     )
 
 

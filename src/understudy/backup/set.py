@@ -23,6 +23,7 @@ FORMAT = "understudy-backup-set"
 VERSION = 1
 ENCRYPTED_VERSION = 2  # an old reader would find no keys in an encrypted set, and restore nothing with success
 LATER_VERSION = 3  # a set that says what it `requires`: an old reader would miss the keys in it
+BIG_INDEX = "slices/index-"
 KNOWN = ("rdb", "slices")  # what we know of that: keys in RDB files, keys in slices
 METADATA = "metadata.json"
 SUMS = "SHA256SUMS"
@@ -335,12 +336,17 @@ class BackupSet:
         return cls(directory, Metadata.decode(data, str(place)))
 
     def parts(self) -> list[FileEntry]:
-        """Return the files that hold keys, in order. Raises `RefusedError` where they are encrypted."""
+        """Return the files that hold keys as lines, in order. Raises `RefusedError` where they are encrypted."""
         if self.metadata.encryption is not None:
             raise RefusedError(
                 f"reading {self.metadata.id}", "it is encrypted", "Give the key: BACKUP_IDENTITY or BACKUP_PASSPHRASE."
             )
-        return [entry for entry in self.metadata.files if entry.keys is not None]
+        return [entry for entry in self.metadata.files if entry.keys is not None and not is_index(entry.path)]
+
+
+def is_index(path: str) -> bool:
+    """Tell whether a path inside a set is that of an index of big keys: it counts keys, and is no part."""
+    return path.startswith(BIG_INDEX)
 
 
 def sums(files: tuple[FileEntry, ...]) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.backup import functions
+from understudy.backup.big import whole
 from understudy.backup.check import check_sums
 from understudy.backup.functions import FUNCTIONS
 from understudy.backup.record import decode, read_blocks
@@ -62,10 +63,12 @@ def verify(
         with stage(progress, "Comparing keys", total, "keys"):
             for result in run_all("understudy.backup.tasks.compare_keys:run", plans, progress.advance):
                 report.add(result)
+        there = router.reachable_target()
+        big = whole.compare(backup, there, Path(folder), report, progress, sample=sample, chance=chance, match=match)
         if sample is None:
             if match is None:
                 _compare_functions(backup, router, report)
-            notes = [Path(plan["seen"]) for plan in plans]
+            notes = [*(Path(plan["seen"]) for plan in plans), *big]
             _look_for_extra(backup, router, notes, Path(folder), report, progress, match)
     return report
 

@@ -65,6 +65,10 @@ def command(
         Format | None,
         typer.Option("--format", help="With replicas: lines (jsonl), an RDB file a shard, or both (BACKUP_FORMAT)."),
     ] = None,
+    slice_bytes: Annotated[
+        str | None,
+        typer.Option(help="Keys that take more memory are read in slices: 16MiB, 1GB (BACKUP_SLICE_BYTES; 64MiB)."),
+    ] = None,
     components: Components = None,
     as_json: Json = False,
 ) -> None:
@@ -91,6 +95,7 @@ def command(
     settings = settings_from(
         out_dir, s3_uri, backup_match=match, backup_chunk_keys=chunk_keys, backup_max_rate=max_rate,
         backup_engine=engine, backup_pause=pause, backup_format=kept_as,
+        backup_slice_bytes=slice_bytes,
     )  # fmt: skip
     picked = components_of(settings, components)
     lock = Lock.from_settings(settings)

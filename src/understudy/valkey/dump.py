@@ -16,9 +16,9 @@ from importlib.resources import files
 from typing import Literal
 
 from understudy.errors import UnreachableError
-from understudy.valkey.discovery import now_ms
+from understudy.valkey.discovery import now_ms, parse_info
 from understudy.valkey.router import Router
-from understudy.valkey.slots import key_slot
+from understudy.valkey.slots import key_slot, name_in_slot
 from understudy.valkey.target import Address, Mode
 from understudy.valkey.wire import Command, Reply, ReplyError, Wire, error_for, pack
 
@@ -28,6 +28,7 @@ _SCRIPT = files("understudy.valkey").joinpath("dump_many.lua").read_bytes()
 _RANKED_SCRIPT = files("understudy.valkey").joinpath("dump_ranked.lua").read_bytes()
 Ranks = Literal["IDLETIME", "FREQ"]
 GONE = -2  # PEXPIRETIME's own word for a key that does not exist
+BIG = -3  # our scripts' word for a key that is to be read in slices
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,21 @@ class Dumper:
     """Reads keys through a router. `gone` counts the names that no longer existed when their turn came.
 
     `ranks` asks each key's idle time or frequency as well, where scripts are allowed; the server's `maxmemory-policy`
-    must be one that keeps it.
+    must be one that keeps it. A key that takes more than `most_bytes` of the server's memory (0: any may) is not read
+    but put into `big`: one DUMP of it would keep the server busy, and take as much memory again.
     """
 
-    def __init__(self, router: Router, pace: Pace | None = None, ranks: Ranks | None = None) -> None:
+    def __init__(
+        self, router: Router, pace: Pace | None = None, ranks: Ranks | None = None, most_bytes: int = 0
+    ) -> None:
         self._router = router
+        self._most_bytes = most_bytes
+        self._most_at: dict[Address, int] = {}
+        self.big: list[bytes] = []
         self._ranks = ranks
         self._script = _RANKED_SCRIPT if ranks else _SCRIPT
         self._sha1 = hashlib.sha1(self._script, usedforsecurity=False).hexdigest()  # how servers name scripts
-        self._head: tuple[bytes | str | int, ...] = (self._sha1, 0, BUDGET_BYTES, *([ranks] if ranks else []))
+        self._rank_words: tuple[str, ...] = (ranks,) if ranks else ()
         self.pace = pace or Pace()
         self._script_works = router.target.mode is not Mode.ENTERPRISE
         self._expiry_command = "PEXPIRETIME"
@@ -102,6 +109,28 @@ class Dumper:
             if self._ranks:  # a step that finds it missing is read plainly, without ranks
                 wire.pipeline([("SCRIPT", "LOAD", self._script)])
         return self._wires[address]
+
+    def most_bytes(self, address: Address) -> int:
+        """Return what a key may take at this node; 0 where none can take more, or where the node does not tell."""
+        if not self._most_bytes:
+            return 0
+        if address not in self._most_at:
+            probe = name_in_slot()[0]
+            memory, asked = self._router.wire(address).pipeline([("INFO", "memory"), ("MEMORY", "USAGE", probe)])
+            refused = isinstance(asked, ReplyError) and not str(asked).startswith("MOVED")
+            told = not isinstance(memory, ReplyError)
+            small = told and int(parse_info(memory).get("used_memory", 0)) <= self._most_bytes
+            self._most_at[address] = 0 if refused or small else self._most_bytes
+        return self._most_at[address]
+
+    def read_whole(self, key: bytes) -> Iterator[Dumped]:
+        """Yield one key, however big it is; nothing where it is gone."""
+        return self._fetch([key])
+
+    def take_big(self) -> list[bytes]:
+        """Return the keys that are to be read in slices, and forget them."""
+        taken, self.big = self.big, []
+        return taken
 
     def read(self, keys: Sequence[bytes], owner: Address | None = None) -> Iterator[Dumped]:
         """Yield the keys that exist, with payload and expiry, in steps of bounded size.
@@ -164,7 +193,8 @@ class Dumper:
 
     def _ask(self, wire: Wire, step: list[bytes]) -> None:
         self.pace.spend(len(step))
-        wire.send(pack(("EVALSHA_RO", *self._head, *step)))
+        most = self.most_bytes(wire.address)
+        wire.send(pack(("EVALSHA_RO", self._sha1, 0, BUDGET_BYTES, most, *self._rank_words, *step)))
 
     def _refused(self, wire: Wire, step: list[bytes], reply: ReplyError) -> Iterator[Dumped]:
         """Load the script where it is not known; otherwise read this step without it."""
@@ -194,6 +224,8 @@ class Dumper:
                 [step[at] for at in here], [payloads[at] for at in here], [expiries[at] for at in here], some, by_use
             )
         self.gone += expiries.count(GONE)
+        if BIG in expiries:
+            self.big += [key for key, expiry in zip(step, expiries, strict=True) if expiry == BIG]
         return [key for key, expiry in zip(step, expiries, strict=True) if expiry is None]
 
     def _read_plainly(self, keys: Sequence[bytes]) -> Iterator[Dumped]:
@@ -205,6 +237,9 @@ class Dumper:
             held = 0
             for key, size in zip(step, sizes, strict=True):
                 bytes_held = size if isinstance(size, int) else BUDGET_BYTES // 16  # unknown: be careful
+                if self._most_bytes and bytes_held > self._most_bytes:
+                    self.big.append(key)
+                    continue
                 if window and held + bytes_held > BUDGET_BYTES:
                     yield from self._fetch(window)
                     window, held = [], 0

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 
 from understudy.errors import UnreachableError
-from understudy.valkey.dump import BUDGET_BYTES, KEYS_A_STEP, Dumped, Dumper
+from understudy.valkey.dump import BIG, BUDGET_BYTES, KEYS_A_STEP, Dumped, Dumper
 from understudy.valkey.router import Router
 from understudy.valkey.slots import name_in_slot
 from understudy.valkey.target import Address
@@ -43,6 +43,7 @@ def _read_owned(
         counts = router.wire(address).pipeline(("CLUSTER", "COUNTKEYSINSLOT", slot) for slot in slots)
         loaded = router.wire(address).pipeline([("SCRIPT", "LOAD", _SCRIPT)])[0]
         wire = Wire(address, router.target)
+        most = dumper.most_bytes(address)
     except UnreachableError:
         left += slots
         return
@@ -53,21 +54,21 @@ def _read_owned(
     left += [slot for slot, count in zip(slots, counts, strict=True) if count > _MOST_KEYS]
     steps = _steps([(slot, count) for slot, count in zip(slots, counts, strict=True) if count <= _MOST_KEYS])
     with wire:
-        for step, reply in _replies(wire, steps):
+        for step, reply in _replies(wire, steps, most):
             if reply is None or isinstance(reply, ReplyError):
                 left += step
             else:
                 yield from _sort_out(dumper, address, reply)
 
 
-def _replies(wire: Wire, steps: Iterator[list[int]]) -> Iterator[tuple[list[int], Reply]]:
+def _replies(wire: Wire, steps: Iterator[list[int]], most_bytes: int) -> Iterator[tuple[list[int], Reply]]:
     """Ask step by step, one ahead, and yield each with its reply; None once the connection has broken."""
     asked: list[list[int]] = []  # sent, in order; a step leaves the list when its reply is here
     try:
         while True:
             while len(asked) < _UNDER_WAY and (step := next(steps, None)):
                 asked.append(step)
-                wire.send(_packed(step))
+                wire.send(_packed(step, most_bytes))
             if not asked:
                 return
             reply = wire.read()
@@ -90,10 +91,10 @@ def _steps(counted: Sequence[tuple[int, int]]) -> Iterator[list[int]]:
         yield step
 
 
-def _packed(slots: Sequence[int]) -> bytes:
+def _packed(slots: Sequence[int], most_bytes: int) -> bytes:
     names = name_in_slot()
     arguments = (part for slot in slots for part in (slot, names[slot]))
-    return pack(("EVALSHA_RO", _SCRIPT_SHA1, 0, BUDGET_BYTES, 2 * _MOST_KEYS, *arguments))
+    return pack(("EVALSHA_RO", _SCRIPT_SHA1, 0, BUDGET_BYTES, 2 * _MOST_KEYS, most_bytes, *arguments))
 
 
 def _sort_out(dumper: Dumper, address: Address, reply: Reply) -> Iterator[Dumped]:
@@ -106,7 +107,8 @@ def _sort_out(dumper: Dumper, address: Address, reply: Reply) -> Iterator[Dumped
         return
     rows = list(zip(names, payloads, expiries, strict=True))
     if here := [row for row in rows if row[1] is not None]:
-        yield Dumped(*map(list, zip(*here, strict=True)))
+        yield Dumped([row[0] for row in here], [row[1] for row in here], [row[2] for row in here])
     unread = [name for name, _, expiry in rows if expiry is None]
-    dumper.gone += len(rows) - len(here) - len(unread)
+    dumper.big += (big := [name for name, _, expiry in rows if expiry == BIG])
+    dumper.gone += len(rows) - len(here) - len(unread) - len(big)
     yield from dumper.read(unread, address)

@@ -14,6 +14,8 @@ from typing import Any
 
 from understudy.backup import functions
 from understudy.backup.anywhere.fitting import Fitting
+from understudy.backup.big import whole
+from understudy.backup.big.format import gather
 from understudy.backup.component import Comparison, Counted, RestoreOptions, RestoreReport, Taken
 from understudy.backup.durable import write_file
 from understudy.backup.frozen import summed
@@ -118,7 +120,8 @@ class RedisComponent:
         libraries, warning = functions.read(self.router)
         if warning:
             progress.say(f"Warning: {warning}")
-        files: list[FileEntry] = []
+        big, requires = gather(results, work, into)
+        files = list(big)
         if libraries:
             data = functions.encode(libraries)
             place = into / FUNCTIONS
@@ -129,6 +132,7 @@ class RedisComponent:
             tuple(Part(**part) for result in results for part in result["parts"]),
             tuple(files),
             self._account(results, dbs, len(libraries)) | {"warnings": [warning] if warning else []},
+            requires,
         )
 
     def _plans(self, work: Path, dbs: Sequence[int]) -> list[dict[str, Any]]:
@@ -276,6 +280,7 @@ class RedisComponent:
         with stage(progress, "Checking keys" if options.dry_run else "Restoring keys", backup.metadata.keys, "keys"):
             for result in run_all("understudy.backup.tasks.write_keys:run", plans, progress.advance):
                 report.add(result)
+        whole.restore(backup, self.router.reachable_target(), options, report, progress)
         if not options.dry_run and (evicted := self._evicted() - evicted_before):
             report.fail(f"{evicted} key(s) were evicted meanwhile: the target's maxmemory is too small for the set")
         if options.match is None and _has_functions(backup):
@@ -348,6 +353,7 @@ class RedisComponent:
                     raise IntegrityError(
                         f"checking {entry.path}", f"it holds {keys} keys, and the metadata says {entry.keys}"
                     )
+        whole.read_through(backup, progress)
 
 
 def _has_functions(backup: BackupSet) -> bool:
@@ -356,7 +362,7 @@ def _has_functions(backup: BackupSet) -> bool:
 
 def _types(backup: BackupSet) -> Counter[str]:
     """Return how many keys of each type the set holds."""
-    types: Counter[str] = Counter()
+    types = whole.kinds(backup)
     for entry in backup.parts():
         with (backup.directory / entry.path).open("rb") as file:
             for block in read_blocks(file, entry.path):

@@ -2,8 +2,9 @@
 
 Plan: `target`, `slots` (ranges, or null outside a cluster), `dbs`, `work`, `stem`, `chunk_keys`, `match`,
 `keys_per_s`; where they are given, `only`: of a server's keys those of these slots, `ranks`: whether to read how long
-or how often keys were used, where the server keeps that, and `compress`: whether an archive will want the parts.
-Result: `parts`, `keys`, `gone`, `types`, `rdb_versions`, `slots`.
+or how often keys were used, where the server keeps that, `compress`: whether an archive will want the parts, and
+`slice_bytes`: the most that a key may take of the server's memory to be read in one piece.
+Result: `parts`, `keys`, `gone`, `types`, `rdb_versions`, `slots`, `big` (a line for each key that was read in slices).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from understudy.backup.big.take import BigKeys
 from understudy.backup.part import PartWriter
 from understudy.backup.record import MOST_LINE_BYTES, encode
 from understudy.errors import IncompleteError, NotAuthorisedError, ServerSaidError, UnreachableError
@@ -77,6 +79,8 @@ class _Reading:
         )
         self._pace = Pace(plan["keys_per_s"])
         self._only = from_ranges(plan["only"]) if plan.get("only") is not None else None
+        self._slice_bytes = plan.get("slice_bytes", 0)
+        self._big = BigKeys(self._work, f"{plan['stem']}-try{attempt}-big", self._slice_bytes)
         self._types: Counter[int] = Counter()
         self._versions: set[int] = set()
         self._keys = 0
@@ -88,23 +92,22 @@ class _Reading:
         match = compile_glob(self._plan["match"]) if self._plan["match"] else None
         quick = match is None and self._target.mode is Mode.OSS_CLUSTER
         for db in self._plan["dbs"]:
-            with Router(dataclasses.replace(self._target, db=db)) as router, Dumper(router, self._pace) as dumper:
+            with Router(dataclasses.replace(self._target, db=db)) as router, self._dumper(router) as dumper:
                 left: list[int] = [] if quick else sorted(slots)
                 if quick:
                     self._write(read_slots(router, dumper, slots, left), db)
+                    self._read_big(router, dumper, db)
                 listing = proxied.list_slots if router.target.mode is Mode.ENTERPRISE else list_slots
                 for batch in listing(router, left, match):
                     self._write(dumper.read(*batch), db)
+                    self._read_big(router, dumper, db)
                 self._gone += dumper.gone
         return self._result(as_ranges(slots))
 
     def of_server(self) -> dict[str, Any]:
         """Read the databases of the one primary behind the target, which must stay the same one."""
         for db in self._plan["dbs"]:
-            with (
-                Router(dataclasses.replace(self._target, db=db)) as router,
-                Dumper(router, self._pace, _kept_ranks(router) if self._plan.get("ranks") else None) as dumper,
-            ):
+            with Router(dataclasses.replace(self._target, db=db)) as router, self._dumper(router) as dumper:
                 before = _identity(router)
                 address = router.owner(None)
                 if address is None:
@@ -113,11 +116,16 @@ class _Reading:
                 for names, owner in scan(router, address, self._plan["match"]):
                     ours = [name for name in names if self._only is None or key_slot(name) in self._only]
                     self._write(dumper.read(ours, owner), db)
+                    self._read_big(router, dumper, db)
                 router.refresh()
                 if _identity(router) != before:
                     raise _Changed("another server took over")
                 self._gone += dumper.gone
         return self._result(None)
+
+    def _dumper(self, router: Router) -> Dumper:
+        ranks = _kept_ranks(router) if self._plan.get("ranks") else None
+        return Dumper(router, self._pace, ranks, self._slice_bytes)
 
     def _write(self, steps: Iterator[Dumped], db: int) -> None:
         for step in steps:
@@ -128,6 +136,16 @@ class _Reading:
             self._keys += len(step.keys)
             self._advance(len(step.keys))
 
+    def _read_big(self, router: Router, dumper: Dumper, db: int) -> None:
+        """Read what was too big for one DUMP; one that did not stand still is dumped nevertheless, if it can be."""
+        for key in dumper.take_big():
+            before = len(self._big.rows)
+            if whole := self._big.read(router, dumper, key, db):
+                self._write(iter([whole]), db)
+            read = len(self._big.rows) - before
+            self._keys += read
+            self._advance(read)
+
     def _refuse_huge(self, step: Dumped) -> None:
         """A line that no reader takes must not be written."""
         for key, payload in zip(step.keys, step.payloads, strict=True):
@@ -137,8 +155,19 @@ class _Reading:
                     "Leave it out with --match, or split the value.",
                 )  # fmt: skip
 
+    def _refuse_restless(self) -> None:
+        """Nothing is published that lacks keys."""
+        if self._big.restless:
+            raise IncompleteError(
+                f"reading {len(self._big.restless)} big key(s) of {self._target}",
+                "they changed each time while they were read in slices, and are too big for one DUMP",
+                "Stop their writers for the backup, use --engine replica, or leave them out with --match.",
+                self._big.restless,
+            )
+
     def _result(self, slots: list[str] | None) -> dict[str, Any]:
-        types: Counter[str] = Counter()
+        self._refuse_restless()
+        types = Counter(self._big.types)
         for byte, count in self._types.items():
             types[TYPE_NAMES[byte]] += count
         return {
@@ -148,11 +177,13 @@ class _Reading:
             "types": types,
             "rdb_versions": sorted(self._versions),
             "slots": slots,
+            "big": self._big.rows,
         }
 
     def discard(self) -> None:
         """Take back what was written and reported."""
         self._advance(-self._keys)
+        self._big.discard()
         for part in self._writer.finish():
             (self._work / part.file).unlink()
             (self._work / part.member).unlink(missing_ok=True)

@@ -32,6 +32,15 @@ def takes(newest: Newest | None, feature: str) -> bool:
     return newest[1] >= _SINCE[feature][newest[0]]
 
 
+def adapted(command: Command, newest: Newest | None) -> Command | None:
+    """Return a command as a server takes it, without what it cannot hold; None where nothing is left of it."""
+    if command[0] == b"HPEXPIREAT":
+        return command if takes(newest, "field expiry") else None
+    if command[0] in (b"XSETID", b"XGROUP") and not takes(newest, "stream counters"):
+        return command[:3] if command[0] == b"XSETID" else command if command[1] != b"SETID" else command[:5]
+    return command
+
+
 def key_place(command: Command) -> int:
     """Return where the key stands among a command's words: second, and third behind `XGROUP CREATE`."""
     return 2 if command[0] in (b"XGROUP", "XGROUP") else 1
