@@ -23,6 +23,7 @@ from understudy.cli.options import (
     target_of,
 )
 from understudy.cli.output import Json, print_json
+from understudy.cli.past import At, past_second
 from understudy.cli.stack import components_of, told_if_unset
 from understudy.errors import IntegrityError, UsageError, VerdictError
 
@@ -47,6 +48,7 @@ def command(
         str | None,
         typer.Option(help="Only the keys of Redis that match this glob, for example 'user:*'.", callback=named),
     ] = None,
+    at: At = None,
     components: Components = None,
     identity: Identity = None,
     out_dir: OutDir = None,
@@ -84,9 +86,15 @@ def command(
             "choosing what to compare", "--match is of Redis' keys, and of nothing else",
             "Compare the others by a command of their own: --component postgres.",
         )  # fmt: skip
-    asked = names or ([] if full and match is None else ["redis"])
+    if at and (input_dir or name != LATEST):
+        raise UsageError("choosing what to compare", "--at means a second of the archive, and a set is named as well")
+    asked = names or ([] if full and match is None and not at else ["redis"])
     with (
-        opened(input_dir or name, local, None, shown, settings.profile, asked, settings.backup_name) as stored,
+        (
+            past_second(settings, at, shown, asked, match)
+            if at
+            else opened(input_dir or name, local, None, shown, settings.profile, asked, settings.backup_name)
+        ) as stored,
         unlocked(stored, key_of(settings), local, shown) as plain,
         expanded(plain, local, shown, components=(wanted := held(plain, asked)), match=match) as backup,
     ):

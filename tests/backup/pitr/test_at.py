@@ -14,6 +14,8 @@ import pytest
 
 from conftest import Typed
 from pitr_made import MadeArchive, MadeStream, second
+from s3 import BUCKET
+from understudy.backup.pitr.objects import StoredObjects
 from understudy.backup.pitr.when import length, second_of, told
 from understudy.errors import UsageError
 from understudy.lab import Lab
@@ -115,7 +117,7 @@ def test_a_second_is_what_was_done_up_to_its_end(archive: MadeArchive, rdb: byte
 
 
 def test_what_stood_there_is_kept_and_a_dry_run_writes_nothing(
-    archive: MadeArchive, rdb: bytes, at: At, wire: Wire
+    archive: MadeArchive, rdb: bytes, at: At, wire: Wire, typed: Typed
 ) -> None:
     history(archive, rdb)
     wire.call("SET", "last", "now")
@@ -127,6 +129,10 @@ def test_what_stood_there_is_kept_and_a_dry_run_writes_nothing(
     assert code == 0, err
     assert wire.call("GET", "last") == b"5" and wire.call("DBSIZE") == 1
     assert "Kept what is there now: safety-local-" in err
+    env = {"BACKUP_DIR": str(archive.directory), "REDIS_NODES": str(wire.address)}
+    differing = typed("verify", "--full", "--at", told(T + 5), env=env)
+    assert differing.returncode == 12 and "missing=4, ttl_mismatch=0, value_mismatch=0, extra=0" in differing.stdout
+    assert "missing: list" in differing.stderr
 
 
 def test_a_second_that_cannot_be_had_is_refused_with_those_that_can(archive: MadeArchive, rdb: bytes, at: At) -> None:
@@ -256,7 +262,7 @@ def test_a_length_has_two_units(seconds: int, said: str) -> None:
 
 
 def test_list_shows_what_can_be_restored_below_the_sets(
-    archive: MadeArchive, rdb: bytes, typed: Typed, s3: str, s3_env: dict[str, str]
+    archive: MadeArchive, rdb: bytes, typed: Typed, s3_env: None, tmp_path: Path, valkey_standalone: Lab
 ) -> None:
     stream = archive.stream(STREAM, T * 1000 - 500, rdb)
     stream.piece(second(T), (T + 2) * 1000)
@@ -277,6 +283,15 @@ def test_list_shows_what_can_be_restored_below_the_sets(
     ]
     told_as_data = json.loads(typed("list", "--archive", "--json", env=env).stdout)["archives"]
     assert told_as_data[0]["gaps"] == [{"from": told(T + 2), "until": told(T + 4), "seconds": 3, "why": [lagged]}]
+    uri = f"s3://{BUCKET}/archives-{archive.directory.parent.name}"
+    stored = StoredObjects(uri)
+    for path in sorted((archive.directory / archive.root / STREAM).iterdir()):
+        stored.put(str(path.relative_to(archive.directory)), path.read_bytes())
+    elsewhere = {"BACKUP_DIR": str(tmp_path / "other"), "S3_URI": uri}
+    assert typed("list", env=elsewhere).stdout == listed.stdout
+    seed = str(valkey_standalone.target().seeds[0])
+    restored = typed("restore", "--at", told(T), "--from-s3", "latest", env=elsewhere | {"REDIS_NODES": seed})
+    assert restored.returncode == 0 and "restored=2, skipped=0, expired=1" in restored.stdout
     (archive.directory / archive.root / STREAM / "stream.json").write_text("{}")
     broken = typed("list", env=env)
     assert broken.returncode == 0 and "stream.json" in broken.stderr

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -16,32 +14,25 @@ from understudy.backup.encryption import Key
 from understudy.backup.frozen import Frozen, read_frozen
 from understudy.backup.pitr.catalog import Archive, Stream, read_archive
 from understudy.backup.pitr.fetch import Fetched, cut, fetch, identities_for, plain_size, stored_size
+from understudy.backup.pitr.load import LINES, Shard, load, seeded
 from understudy.backup.pitr.moving import bring_home
 from understudy.backup.pitr.objects import Objects
-from understudy.backup.pitr.stream import DEFAULT_NAME
 from understudy.backup.pitr.when import told
 from understudy.backup.pitr.windows import ALL_SLOTS, Part, as_slots, parts_of
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.take import take
-from understudy.errors import NotFoundError, RefusedError, ServerSaidError, UnreachableError, UsageError
+from understudy.errors import NotFoundError, RefusedError, UsageError, out_of_room
 from understudy.pages.figures import count
 from understudy.progress import Progress, stage
-from understudy.valkey.discovery import parse_info
 from understudy.valkey.slots import as_ranges
-from understudy.valkey.target import Mode, Target
-from understudy.valkey.wire import Wire
+from understudy.valkey.target import Mode
 
 if TYPE_CHECKING:
     from understudy.backup.component import Component, Taken
     from understudy.backup.set import BackupSet
-    from understudy.lab.scratch import Scratch, ScratchServer
+    from understudy.lab.scratch import Scratch
 
 ENGINE = "archive"
-_AOF = "appendonly.aof"
-_MANIFEST = f"file {_AOF}.1.base.rdb seq 1 type b\nfile {_AOF}.1.incr.aof seq 1 type i\n"
-_LINES = ("appendonly yes", "appendfsync no", "aof-load-truncated no", "auto-aof-rewrite-percentage 0")
-_LOOK_EVERY_S = 0.1
-_LOADING_ANSWERS_WITHIN_S = 60.0  # a server that loads looks at its clients now and then
 _LIST = "`understudy list --archive` shows what can be restored."
 # of the size of an RDB file: what a set of it takes on the disk, and keys in memory, as far as one can tell before
 _SET_TIMES, _MEMORY_TIMES = 2, 3
@@ -81,16 +72,17 @@ def at_second(
     parts = chosen(archive, second, f"{objects.where}/{root}")
     streams = {stream.info.id: stream for stream in archive.streams}
     with local.scratch("at") as place:
-        _check_room([streams[part.stream] for part in parts], second, place, progress)
-        with Scratch(place) as scratch:
-            shards = _fetch_all(objects, archive, parts, second, key, place, scratch, progress)
-            _load(shards, progress)
-            past = _Past(shards, second, plan)
-            now = datetime.fromtimestamp(second, UTC)
-            sets = LocalRepository(place / "sets")
-            profile = shards[0].stream.info.profile
-            name = shards[0].stream.info.name or DEFAULT_NAME
-            taken = take([cast("Component", past)], sets, None, profile, progress, name=name, now=now)
+        try:
+            _check_room([streams[part.stream] for part in parts], second, place, progress)
+            with Scratch(place) as scratch:
+                shards = _fetch_all(objects, archive, parts, second, key, place, scratch, progress)
+                load(shards, progress)
+                info = shards[0].stream.info
+                past, now = cast("Component", _Past(shards, second, plan)), datetime.fromtimestamp(second, UTC)
+                sets = LocalRepository(place / "sets")
+                taken = take([past], sets, None, info.profile, progress, name=info.name, now=now)
+        except OSError as error:
+            raise out_of_room(error) from error
         yield taken.backup
 
 
@@ -145,16 +137,6 @@ def _free_memory() -> int | None:
     return None
 
 
-@dataclass(frozen=True)
-class _Shard:
-    """A stream, the server that holds it as it was, and its share of the second."""
-
-    stream: Stream
-    server: ScratchServer
-    part: Part
-    bytes: int
-
-
 def _fetch_all(
     objects: Objects,
     archive: Archive,
@@ -164,7 +146,7 @@ def _fetch_all(
     place: Path,
     scratch: Scratch,
     progress: Progress,
-) -> list[_Shard]:
+) -> list[Shard]:
     streams = {stream.info.id: stream for stream in archive.streams}
     needed = [streams[part.stream] for part in parts]
     identities = identities_for(objects, needed, key, place, progress)
@@ -180,48 +162,9 @@ def _fetch_all(
             cut(one, second, scratch.binary, progress)
         size = one.base.stat().st_size + one.increments.stat().st_size
         databases = max(one.stream.info.databases, 16)
-        server = scratch.server(one.stream.info.id, lines=_LINES, seed=_seed(one), databases=databases)
-        shards.append(_Shard(one.stream, server, part, size))
+        server = scratch.server(one.stream.info.id, lines=LINES, seed=seeded(one), databases=databases)
+        shards.append(Shard(one.stream, server, part, size))
     return shards
-
-
-def _seed(one: Fetched) -> Any:
-    def seed(folder: Path) -> None:
-        place = folder / "appendonlydir"
-        place.mkdir(mode=0o700)
-        one.base.rename(place / f"{_AOF}.1.base.rdb")
-        one.increments.rename(place / f"{_AOF}.1.incr.aof")
-        (place / f"{_AOF}.manifest").write_text(_MANIFEST)
-
-    return seed
-
-
-def _load(shards: Sequence[_Shard], progress: Progress) -> None:
-    """Wait until every server has loaded; then the files may go. Raises `IntegrityError` where one refuses."""
-    with stage(progress, "Loading", sum(shard.bytes for shard in shards), "bytes"):
-        for shard in shards:
-            done = 0
-            while shard.server.alive and (loaded := _loaded(shard)) is not None:
-                progress.advance(max(0, loaded - done))
-                done = max(done, loaded)
-                time.sleep(_LOOK_EVERY_S)
-            shard.server.await_loaded(progress)
-            progress.advance(max(0, shard.bytes - done))
-            with contextlib.closing(shard.server.wire(_LOADING_ANSWERS_WITHIN_S)) as wire:
-                wire.call("CONFIG", "SET", "appendonly", "no")
-            shutil.rmtree(shard.server.directory / "appendonlydir", ignore_errors=True)
-
-
-def _loaded(shard: _Shard) -> int | None:
-    """Return how many bytes a server has loaded; None once it is through, or where it does not say."""
-    server = shard.server
-    plain = Target((server.address,), Mode.STANDALONE, password=server.password)
-    try:
-        with contextlib.closing(Wire(server.address, plain, _LOADING_ANSWERS_WITHIN_S)) as wire:
-            facts = parse_info(wire.call("INFO", "persistence"))
-    except (ServerSaidError, UnreachableError):
-        return None
-    return int(facts.get("loading_loaded_bytes", 0)) if facts.get("loading") == "1" else None
 
 
 class _Past:
@@ -229,7 +172,7 @@ class _Past:
 
     name, title = "redis", "Redis"
 
-    def __init__(self, shards: Sequence[_Shard], second: int, plan: Mapping[str, Any]) -> None:
+    def __init__(self, shards: Sequence[Shard], second: int, plan: Mapping[str, Any]) -> None:
         self._shards, self._second, self._plan = shards, second, plan
 
     def connect(self) -> None:
