@@ -66,6 +66,9 @@ def command(
         str | None, typer.Option("--into-database", help="Another database of PostgreSQL than the set's.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, write nothing.")] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Go on where the server cannot hold all of some keys; see --dry-run.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Do not ask before overwriting.")] = False,
     no_safety_set: Annotated[
         bool, typer.Option("--no-safety-set", help="Take no set of what is about to be overwritten.")
@@ -78,7 +81,8 @@ def command(
     """Write a set back: databases, keys to their owners, collections. What it would replace is asked about first.
 
     The set and every server are checked before anything is written. What is overwritten is kept in a safety set.
-    Interrupted, it can be run again and completes.
+    Interrupted, it can be run again and completes. On an older server keys are built with commands: what it cannot hold
+    is told first, and refused unless --accept-loss.
 
     \b
     Examples:
@@ -88,6 +92,7 @@ def command(
       understudy restore --component postgres --table public.topics --into-database rescue latest
       understudy restore ./redis_20241001_020000.rdb.gz
       understudy restore --match 'user:42:*' --overwrite latest
+      understudy restore --dry-run --json latest
       understudy restore --at 2026-11-20T14:03:06Z --dry-run
     """
     from understudy import progress
@@ -110,7 +115,7 @@ def command(
     settings = settings_from(out_dir, s3_uri, backup_identity=identity)
     shown = progress.for_terminal(quiet=as_json)
     options = RestoreOptions(
-        overwrite, recreate_stream_groups, dry_run, match, tables=tuple(table or ()), into_database=into_database
+        overwrite, recreate_stream_groups, dry_run, match, accept_loss, tuple(table or ()), into_database
     )
     local, remote = local_repository(settings), needed_remote(settings) if from_s3 else None
     names = _names([str(one) for one in components or ()], options) or (["redis"] if at else [])
@@ -169,6 +174,8 @@ def _tell(
     options: RestoreOptions,
     as_json: bool,
 ) -> None:
+    from understudy.backup.anywhere.losses import described
+
     metadata, dry_run = backup.metadata, options.dry_run
     past = metadata.components.get("redis", {}).get("at")
     safety = str(outcome.safety.backup.metadata.id) if outcome.safety else None
@@ -210,6 +217,8 @@ def _tell(
             print(f"Keys that match {options.match!r}: {met:,} of the set's {metadata.keys:,}")
         if report.functions_kept:
             print(f"Function libraries that exist already were kept: {report.functions_kept}")
+        for line in described(report.losses, report.lost, report.lost_kinds, dry_run=dry_run):
+            print(line)
         if report.skipped and not dry_run:
             print("Skipped keys exist already; --overwrite replaces them.")
     for name in outcome.failed:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.backup.anywhere.fit import Holder, Readers, holders
-from understudy.backup.anywhere.losses import FUNCTION, WHOLE_KEY, Losses, line
+from understudy.backup.anywhere.losses import FUNCTION, WHOLE_KEY, Losses, in_words, line
 from understudy.backup.component import RestoreOptions, RestoreReport
 from understudy.backup.functions import FUNCTIONS, Library
 from understudy.backup.functions import decode as decode_functions
@@ -126,11 +126,6 @@ class Fitting:
     def close(self) -> None:
         """End the scratch server, if one was started."""
         self._readers.close()
-
-
-def in_words(kinds: Mapping[str, int]) -> str:
-    """Return how many lose what: `field-expiry 3, consumer-times 1`."""
-    return ", ".join(f"{kind} {number:,}" for kind, number in sorted(kinds.items()))
 
 
 def _lose(libraries: Sequence[Library], found: Losses) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from understudy.backup.anywhere.values import Value
 from understudy.backup.component import MOST_LISTED, RestoreReport
+from understudy.pages.figures import count
 from understudy.valkey.abilities import Abilities
 from understudy.valkey.payload import FIELDS_EXPIRE
 
@@ -65,6 +66,23 @@ def line(loss: Mapping[str, Any]) -> str:
     """Return a loss as a person reads it."""
     database = f" of database {loss['db']}" if loss["db"] else ""
     return f"{loss['key']} ({loss['type']}{database}): {'; '.join(WORDS[kind] for kind in loss['lost'])}"
+
+
+def in_words(kinds: Mapping[str, int]) -> str:
+    """Return how many lose what: `consumer-times 1, field-expiry 3`."""
+    return ", ".join(f"{kind} {number:,}" for kind, number in sorted(kinds.items()))
+
+
+def described(named: Sequence[Mapping[str, Any]], lost: int, kinds: Mapping[str, int], *, dry_run: bool) -> list[str]:
+    """Return what a restore tells of losses: how many, of what kinds, and in a dry run each of the first thousand."""
+    if not lost:
+        return []
+    what = f"{count(lost, 'key')} lose what the server cannot hold: {in_words(kinds)}"
+    if not dry_run:
+        return [f"Accepted: {what}", "--json names them."]
+    more = [f"[DRY RUN]   and {lost - len(named):,} more"] if lost > len(named) else []
+    rows = [f"[DRY RUN]   {line(loss)}" for loss in named]
+    return [f"[DRY RUN] {what}", *rows, *more, "[DRY RUN] It takes --accept-loss to restore them without it."]
 
 
 def is_module(payload: bytes) -> bool:
