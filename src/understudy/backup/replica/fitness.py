@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from understudy.backup.replica.copies import ACL_HINT
+from understudy.backup.replica.pause import PAUSE_RIGHT
 from understudy.errors import NotAuthorisedError, RefusedError, UnderstudyError
 from understudy.lab.memory import available_bytes
 from understudy.lab.servers.valkey import Binary, find_binary, version_of
@@ -25,7 +26,6 @@ from understudy.valkey.target import Address, Mode, Target
 from understudy.valkey.wire import Command, Reply, ReplyError, Wire
 
 SCAN = "Use --engine scan, which works everywhere; --engine auto chooses by itself."
-PAUSE_RIGHT = "To hold writes: ACL SETUSER NAME +client|pause +client|unpause; or use --no-pause."
 _NO_WORD = "understudy"  # where a number or an option of the server's own belongs
 _SYNC_BYTES_PER_S = 40 << 20  # of a sync over a network, cautiously
 _DELAY_S = 5.0  # by default a primary waits so long before it begins to send

@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from understudy.backup.replica.source import UnsettledError
-from understudy.errors import UnreachableError
+from understudy.errors import NotAuthorisedError, UnderstudyError, UnreachableError
 from understudy.valkey.discovery import parse_info
 from understudy.valkey.wire import Command, Reply, ReplyError, Wire, error_for, pack
 
 BOUND_MS = 1000
+PAUSE_RIGHT = "To hold writes: ACL SETUSER NAME +client|pause +client|unpause; or use --no-pause."
 _BOUND_WITHOUT_RELEASE_MS = 300
 # What a primary writes into its stream while clients are held: to its replicas, and of no consequence.
 _PING_BYTES, _GETACK_BYTES = 14, 37
@@ -98,7 +99,7 @@ class Pause:
         for wire in self.wires:
             held, facts = self._read(wire), self._read(wire)
             if isinstance(held, ReplyError):
-                raise error_for(wire.address, ("CLIENT PAUSE",), held)
+                raise _not_let(wire, ("CLIENT PAUSE",), held)
             self.at[wire] = Position.read(wire, facts)
 
     def _read(self, wire: Wire) -> Reply:
@@ -125,7 +126,11 @@ class Pause:
                 self.held_ms[wire] = (time.monotonic() - asked_at) * 1000 if self.releases else self.bound_s * 1000
 
     def refute(self) -> str:
-        """Return, when it is over, why it may not have held throughout; empty where it did."""
+        """Return, when it is over, why it may not have held throughout; empty where it did.
+
+        Raises:
+            NotAuthorisedError: we may hold writes, and not let them go on.
+        """
         for wire, before in self.at.items():
             replies = self._after.get(wire)
             if replies is None:
@@ -145,7 +150,7 @@ def _refuted(wire: Wire, before: Position, replies: Sequence[Reply]) -> str:
     if isinstance(facts, ReplyError) or isinstance(clients, ReplyError):
         return f"{wire.address} did not say whether it held writes to the end"
     if released and isinstance(released[0], ReplyError):
-        return f"{wire.address} did not end the pause: {released[0]}"
+        raise _not_let(wire, ("CLIENT UNPAUSE",), released[0])
     after: Mapping[str, str] = parse_info(facts)
     if after.get("role") != "master" or after.get("master_replid") != before.replid:
         return f"{wire.address} is no primary any more, or of another stream"
@@ -155,6 +160,13 @@ def _refuted(wire: Wire, before: Position, replies: Sequence[Reply]) -> str:
     if "paused_reason" in held and held["paused_reason"] == "none":
         return f"{wire.address} ended the pause before we did"
     return ""
+
+
+def _not_let(wire: Wire, command: Command, reply: ReplyError) -> UnderstudyError:
+    error = error_for(wire.address, command, reply)
+    if isinstance(error, NotAuthorisedError):
+        error.hint = PAUSE_RIGHT
+    return error
 
 
 def only_chatter(grown_bytes: int) -> bool:

@@ -72,28 +72,40 @@ class Tunnel:
             for task in others:
                 task.cancel()
             await asyncio.gather(*others, return_exceptions=True)
+        await asyncio.sleep(0)  # a turn in which the sockets are closed
 
     async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.closing(writer), contextlib.suppress(asyncio.CancelledError):  # that is `close`
-            try:
-                async with asyncio.timeout(_GREETS_WITHIN_S):
-                    rest = await self._greeted(reader, writer)
-                if rest is None:
-                    return
-                there, back = await self._connect()
-            except (OSError, EOFError, ValueError) as error:
-                self.trouble = self._told(error)
+        opened = [writer]
+        try:
+            await self._relay(reader, writer, opened)
+        except asyncio.CancelledError:  # that is `close`: nobody waits for what has not been sent
+            for one in opened:
+                one.transport.abort()
+        finally:
+            for one in opened:
+                one.close()
+
+    async def _relay(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, opened: list[asyncio.StreamWriter]
+    ) -> None:
+        try:
+            async with asyncio.timeout(_GREETS_WITHIN_S):
+                rest = await self._greeted(reader, writer)
+            if rest is None:
                 return
-            except UnderstudyError as error:
-                self.trouble = error.why
-                writer.write(f"-{error.why}\r\n".encode())
-                return
-            self.trouble = ""
-            with contextlib.closing(back):
-                writer.write(b"+OK\r\n")  # to its AUTH
-                back.write(rest)
-                with contextlib.suppress(OSError, EOFError):
-                    await asyncio.gather(_pump(reader, back), _pump(there, writer))
+            there, back = await self._connect(opened)
+        except (OSError, EOFError, ValueError) as error:
+            self.trouble = self._told(error)
+            return
+        except UnderstudyError as error:
+            self.trouble = error.why
+            writer.write(f"-{error.why}\r\n".encode())
+            return
+        self.trouble = ""
+        writer.write(b"+OK\r\n")  # to its AUTH
+        back.write(rest)
+        with contextlib.suppress(OSError, EOFError):
+            await asyncio.gather(_pump(reader, back), _pump(there, writer))
 
     def _told(self, error: OSError | EOFError | ValueError) -> str:
         if isinstance(error, ssl.SSLError):
@@ -118,18 +130,18 @@ class Tunnel:
                 return None
             data += more
 
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def _connect(self, opened: list[asyncio.StreamWriter]) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Return a connection to the primary over which it knows who we are."""
         async with asyncio.timeout(CONNECT_TIMEOUT_S + READ_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(
                 *self._primary, ssl=self._context, server_hostname=self._primary.host, limit=_CHUNK_BYTES
             )
+            opened.append(writer)
             if self._target.password is not None or self._target.username:
                 user = [self._target.username] if self._target.username else []
                 writer.write(pack(("AUTH", *user, self._target.password or "")))
                 answer = (await reader.readline()).decode(errors="replace").strip()
                 if not answer.startswith("+"):
-                    writer.close()
                     raise UnreachableError(f"logging in to {self._primary}", answer.lstrip("-") or "it hung up")
         return reader, writer
 
