@@ -18,6 +18,7 @@ import typer
 
 from understudy import __version__
 from understudy.cli import (
+    archive,
     backup,
     check,
     clean,
@@ -50,8 +51,8 @@ _ELSEWHERE = {
 _PIPE_CLOSED = 128 + signal.SIGPIPE
 
 VERBS = (
-    demo, up, down, status, logs, clean, fault, drill, backup, upload, restore, list, verify, check, inspect, prune,
-    schedule, health_check, rehearse, probe, waitingroom,
+    demo, up, down, status, logs, clean, fault, drill, backup, archive, upload, restore, list, verify, check, inspect,
+    prune, schedule, health_check, rehearse, probe, waitingroom,
 )  # fmt: skip
 
 app = typer.Typer(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from understudy.backup.pitr.journal import increment_path
-from understudy.backup.pitr.stream import Gap, Slots
+from understudy.backup.pitr.stream import Slots
 
 MOST_PIECE_BYTES = 64 << 20
 
@@ -64,7 +64,8 @@ class Local:
         points: what is not shipped yet.
         shipped: how far it is shipped; `seq` is the number of the next piece.
         published: its base and its `stream.json` are in the repository.
-        continues: the stream before it goes on until this one is published.
+        previous: the stream that it continues, which goes on until this one is published.
+        gap_why: why it continues none, where there may have been one.
         over: why nothing more comes.
         dropped: its files are gone.
     """
@@ -78,14 +79,12 @@ class Local:
     starts: dict[int, int]
     base: Path | None = None
     previous: str | None = None
-    gap: Gap | None = None
-    continues: bool = False
+    gap_why: str | None = None
     points: list[Point] = field(default_factory=list)
     shipped: Shipped = field(default=Shipped())
     published: bool = False
     over: str | None = None
     dropped: bool = False
-    base_bytes: int = 0
     slots_put: int = 0
 
     @property
