@@ -251,7 +251,7 @@ def _place(target: Target) -> Path:
 
 def _grown(place: Path) -> int:
     """Return how many bytes of a file are written so far: under another name until it is whole."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):  # between the two names there is none
         return max(one.stat().st_size for one in (*place.parent.glob("temp-*.rdb"), place) if one.exists())
     return 0
 

@@ -189,7 +189,8 @@ class _Maker:
         wanted = {primary.address: primary for primary in standing.primaries}
         for address, was in list(self._following.items()):
             now = wanted.get(address)
-            if now is None or (now.run_id, now.replid) != (was.run_id, was.replid):
+            # not its stream's name: a primary that never had a replica gives it a new one at the first
+            if now is None or now.run_id != was.run_id:
                 self._drop(address)
         missing = [primary for primary in standing.primaries if primary.address not in self._copies]
         for primary in missing:
@@ -203,11 +204,11 @@ class _Maker:
     def _still_worth_it(self, standing: Standing) -> None:
         """Raise where a primary that is being copied is none any more; what else moves can wait until all is copied."""
         try:
-            now = {(one.address, one.run_id, one.replid) for one in self.source.look().primaries}
+            now = {(one.address, one.run_id) for one in self.source.look().primaries}
         except (UnsettledError, UnreachableError):
             return  # on the move; what it comes to is seen when it has come to rest
         for one in standing.primaries:
-            if (one.address, one.run_id, one.replid) not in now:
+            if (one.address, one.run_id) not in now:
                 raise UnsettledError(f"copying {one.address}", f"{one.address} is no primary any more")
 
     def _attempt(self, before: Standing) -> Cut:
