@@ -44,7 +44,7 @@ def tracks(draw: st.DrawFn) -> list[Track]:
                 spans.append(Span(first, last))
         changes = [begins, *sorted(draw(st.lists(MOMENTS, max_size=3)))]
         servings = [
-            Serving(moment, sum(THIRDS[third] for third in draw(st.sets(st.integers(0, 2)))), draw(st.integers(0, 1)))
+            Serving(moment, *(sum(THIRDS[third] for third in draw(st.sets(st.integers(0, 2)))) for _ in range(2)))
             for moment in changes
         ]
         whole = draw(st.booleans())
@@ -53,16 +53,27 @@ def tracks(draw: st.DrawFn) -> list[Track]:
 
 
 def served(tracks: list[Track], second: int) -> dict[int, str]:
-    """Who counts for the first slot of each third, by the rule as the page states it."""
+    """Who counts for each third of the slots, by the rule as windows.py states it, third by third."""
     moment = (second + 1) * 1000
     owners: dict[int, str] = {}
-    for track in sorted(tracks, key=lambda one: (one.begins_ms, one.stream)):
-        if not any(first <= moment <= last for first, last in track.spans):
-            continue
-        known = [one for one in track.servings if one.from_ms <= moment]
-        for third, bits in enumerate(THIRDS):
-            if known and known[-1].slots & bits:
-                owners[third] = track.stream
+    for third, bits in enumerate(THIRDS):
+        ranked: list[tuple[int, int, str]] = []
+        arriving, given_up = [], False
+        for track in tracks:
+            known = [one for one in track.servings if one.from_ms <= moment]
+            if not known or not any(first <= moment <= last for first, last in track.spans):
+                continue
+            now, before = known[-1], known[:-1]
+            if now.slots & bits:
+                ranked.append((not now.moving & bits, track.begins_ms, track.stream))
+                continue
+            given_up |= any(one.slots & bits for one in before)
+            while before and before[-1].moving & bits and not before[-1].slots & bits:
+                before.pop()
+            if now.moving & bits and not (before and before[-1].slots & bits):
+                arriving.append((0, track.begins_ms, track.stream))
+        if ranked or (arriving and given_up):
+            owners[third] = max(ranked or arriving)[2]
     return owners
 
 
@@ -164,3 +175,15 @@ def test_a_slot_on_its_way_in_is_told_from_one_on_its_way_out() -> None:
     assert parts_of([one, two], 0) == (("one", ALL_SLOTS, 0, 0),)
     assert parts_of([one, two], 3) == (("two", 0, 1, 1), ("one", ALL_SLOTS, 1, 0))
     assert parts_of([one, two], 7) == (("two", 1, 1, 0), ("one", rest, 1, 0))
+
+
+def test_a_slot_that_nobody_or_two_served_counts_where_it_went() -> None:
+    """Slot 0 goes from one to two while they are looked at, one after the other."""
+    rest = ALL_SLOTS & ~1
+    one = Track("one", 5, (Span(5, 9_000),), (Serving(0), Serving(2_500, ALL_SLOTS, 1), Serving(6_500, rest)))
+    late = Track("two", 1, (Span(1, 9_000),), (Serving(0, 0), Serving(2_500, 0, 1), Serving(7_500, 1)))
+    early = Track("two", 1, (Span(1, 9_000),), (Serving(0, 0), Serving(2_500, 1), Serving(7_500, 1)))
+    assert parts_of([one, late], 6) == (("one", rest, 0, 0), ("two", 1, 1, 1))
+    assert windows([one, late]).spans == ((0, 8),)
+    assert windows([late]).spans == ()
+    assert parts_of([one, early], 3) == (("one", rest, 1, 0), ("two", 1, 0, 0))

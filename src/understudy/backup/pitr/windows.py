@@ -3,6 +3,9 @@
 Second S stands for its end, the moment (S + 1) * 1000 in milliseconds: whatever was applied in S is in. A stream gives
 it where that moment lies in what its base and chunks vouch for. A cluster is whole where its streams together served
 every slot then; of two that served a slot the later begun one counts.
+
+Shards are looked at one after the other, and a slot may come or go meanwhile: then two of them serve it, and the one
+from which it does not go counts; or none does, and the one to which it goes counts, if the one that gave it is there.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import heapq
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -55,19 +59,21 @@ class Track:
     gap_why: str | None = None
     broken: str | None = None
 
-    def serving(self, second: int) -> Serving | None:
-        """Return what it served at the end of a second; None: nobody knows."""
-        at = bisect_right([one.from_ms for one in self.servings], (second + 1) * 1000)
-        return self.servings[at - 1] if at else None
+    @cached_property
+    def shares(self) -> tuple[Share, ...]:
+        """Return what it had of the slots from each change on."""
+        found: list[Share] = []
+        came_from_here, ever = 0, 0  # as long as it moves a slot is on its way out where it was served before
+        for one in self.servings:
+            came_from_here = (came_from_here & one.moving) | one.slots
+            found.append(Share(one.slots, one.moving, one.moving & ~came_from_here, ever & ~one.slots))
+            ever |= one.slots
+        return tuple(found)
 
-    def arriving(self, second: int) -> int:
-        """Return the slots that are on their way in at the end of a second: it has not served them so far."""
+    def share(self, second: int) -> Share | None:
+        """Return what it had of the slots at the end of a second; None: nobody knows."""
         at = bisect_right([one.from_ms for one in self.servings], (second + 1) * 1000)
-        found, open_ = 0, self.servings[at - 1].moving & ~self.servings[at - 1].slots if at else 0
-        for one in reversed(self.servings[: max(0, at - 1)]):
-            found |= open_ & ~one.moving & ~one.slots
-            open_ &= one.moving & ~one.slots
-        return found | open_
+        return self.shares[at - 1] if at else None
 
     def gives(self, second: int) -> bool:
         """Tell whether it can give back a second."""
@@ -111,6 +117,17 @@ class Windows:
         """Return the gap that a second lies in."""
         at = bisect_right([gap.first for gap in self.gaps], second)
         return self.gaps[at - 1] if at and second <= self.gaps[at - 1].last else None
+
+
+class Share(NamedTuple):
+    """What a shard had of the slots: those that it served, those that came or went, those of them that were on their
+    way in, and those that it served once and no more.
+    """
+
+    slots: int
+    moving: int
+    arriving: int
+    former: int
 
 
 class Part(NamedTuple):
@@ -172,18 +189,32 @@ def as_slots(bits: int) -> frozenset[int]:
 
 
 def parts_of(tracks: Iterable[Track], second: int) -> tuple[Part, ...] | None:
-    """Return who gives back a second, each slot by one stream; None where they do not cover every slot.
+    """Return who gives back a second, each slot by one stream, latest first; None where they do not cover every slot.
 
     A stream into which slots were moving is there for them, too, also where none of its own counts.
     """
-    left, parts = ALL_SLOTS, []
     giving = sorted((one for one in tracks if one.gives(second)), key=_age, reverse=True)
-    for track in giving:
-        serving = track.serving(second)
-        if serving and (serving.slots & left or serving.moving):
-            parts.append(Part(track.stream, serving.slots & left, serving.moving, track.arriving(second)))
-            left &= ~serving.slots
-    return None if left else tuple(parts)
+    shares = {one.stream: share for one in giving if (share := one.share(second))}
+    own = dict.fromkeys(shares, 0)
+    former = _any(share.former for share in shares.values())
+    left = ALL_SLOTS
+    ranked = [
+        *((stream, share.slots & ~share.moving) for stream, share in shares.items()),
+        *((stream, share.slots) for stream, share in shares.items()),
+        *((stream, share.arriving & former) for stream, share in shares.items()),
+    ]
+    for stream, bits in ranked:
+        own[stream] |= bits & left
+        left &= ~bits
+    found = (Part(stream, own[stream], share.moving, share.arriving) for stream, share in shares.items())
+    return None if left else tuple(part for part in found if part.slots or part.moving)
+
+
+def _any(bits: Iterable[int]) -> int:
+    found = 0
+    for one in bits:
+        found |= one
+    return found
 
 
 def _age(track: Track) -> tuple[int, str]:
@@ -221,24 +252,25 @@ def _seconds(span: Span) -> Span | None:
 
 def _swept(tracks: Sequence[Track]) -> Iterator[tuple[int, int, int]]:
     """Yield stretches of seconds, first and last, with the slots that are served throughout; without those of none."""
-    events: list[tuple[int, int, int, int]] = []  # second, track, 1 at a beginning or 0 at an end, slots
+    events: list[tuple[int, int, int, int]] = []  # second, track, 1 at a beginning or 0 at an end, which of its shares
     for number, track in enumerate(tracks):
         for span in track.spans:
             if seconds := _seconds(span):
-                for first, last, slots in _pieces(track, seconds):
-                    events += [(first, number, 1, slots), (last + 1, number, 0, 0)]
+                for first, last, change in _pieces(track, seconds):
+                    events += [(first, number, 1, change), (last + 1, number, 0, 0)]
     events.sort()
-    active: dict[int, int] = {}
-    for at, (second, number, begins, slots) in enumerate(events):
+    active: dict[int, Share] = {}
+    for at, (second, number, begins, change) in enumerate(events):
         if begins:
-            active[number] = slots
+            active[number] = tracks[number].shares[change]
         else:
             active.pop(number, None)
         following = events[at + 1][0] if at + 1 < len(events) else second
         if active and following > second:
-            covered = 0
-            for one in active.values():
-                covered |= one
+            covered = _any(one.slots for one in active.values())
+            if covered != ALL_SLOTS and any(one.arriving for one in active.values()):
+                arriving, former = (_any(one[at] for one in active.values()) for at in (2, 3))
+                covered |= arriving & former
             yield second, following - 1, covered
 
 
@@ -252,7 +284,7 @@ def _pieces(track: Track, seconds: Span) -> Iterator[tuple[int, int, int]]:
         if changes[number] > seconds.last:
             return
         if first <= last:
-            yield first, last, track.servings[number].slots
+            yield first, last, number
 
 
 def _reasons(tracks: Sequence[Track], gaps: Sequence[tuple[int, int]]) -> list[list[str]]:
