@@ -169,7 +169,7 @@ def _loaded(
         if not MAGIC.match(file.read(16)):
             raise IntegrityError(f"loading {entry.path}", "it is no RDB file of Valkey or Redis", "Use another set.")
     lines = ["replicaof 127.0.0.1 1"]
-    if (policy := recorded.get("policy")) in _POLICIES:  # another one would not keep idle times, or frequencies
+    if (policy := str(recorded.get("policy"))) in _POLICIES:  # under another, idle times or frequencies are lost
         lines.append(f"maxmemory-policy {policy}")
     with stage(progress, f"Loading {entry.path}", entry.size, "bytes"):
         server = scratch.server(
