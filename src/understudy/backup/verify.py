@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.backup import functions
+from understudy.backup.anywhere.fit import Readers
 from understudy.backup.big import whole
 from understudy.backup.check import check_sums
 from understudy.backup.functions import FUNCTIONS
@@ -26,12 +27,14 @@ from understudy.backup.workers import jobs_for, run_all
 from understudy.errors import UnderstudyError
 from understudy.progress import Progress, stage
 from understudy.valkey import proxied
-from understudy.valkey.discovery import refuse_wrong_mode
+from understudy.valkey.discovery import refuse_wrong_mode, server_version
 from understudy.valkey.glob import compile_glob
 from understudy.valkey.keyspace import Batch, databases, list_slots, scan
+from understudy.valkey.payload import built_with_commands, newest_readable
 from understudy.valkey.router import Router
 from understudy.valkey.target import Mode, Target
 from understudy.valkey.topology import SLOTS
+from understudy.valkey.wire import ReplyError
 
 _NOTES_AT_ONCE = 100_000
 
@@ -55,9 +58,17 @@ def verify(
     """
     refuse_wrong_mode(target)
     check_sums(backup, progress)
-    with Router(target) as router, tempfile.TemporaryDirectory() as folder, _scratch() as scratch:
+    with (
+        contextlib.ExitStack() as stack,
+        Router(target) as router,
+        tempfile.TemporaryDirectory() as folder,
+        _scratch() as scratch,
+    ):
+        reader = stack.enter_context(_reader(backup, router))
         chance = chance or random.Random()  # noqa: S311
         plans = _plans(backup, router.reachable_target(), sample, chance, scratch, Path(folder), match)
+        for job, plan in enumerate(plans):
+            plan["reader"] = dataclasses.replace(reader, db=job).as_data() if reader else None
         total = backup.metadata.keys if sample is None else min(sample, backup.metadata.keys)
         report = VerifyReport()
         with stage(progress, "Comparing keys", total, "keys"):
@@ -71,6 +82,20 @@ def verify(
             notes = [*(Path(plan["seen"]) for plan in plans), *big]
             _look_for_extra(backup, router, notes, Path(folder), report, progress, match)
     return report
+
+
+@contextlib.contextmanager
+def _reader(backup: BackupSet, router: Router) -> Iterator[Target | None]:
+    """Run a server that decodes payloads, where a primary may refuse some: those keys were built with commands."""
+    versions = backup.metadata.components.get("redis", {}).get("rdb_versions", ())
+    with contextlib.closing(Readers()) as readers:
+        try:
+            newest = [newest_readable(*server_version(router.wire(address))) for address in router.primaries]
+            older = any(one is None or built_with_commands(version, one) for one in newest for version in versions)
+            reader = readers.target() if older else None
+        except (ImportError, UnderstudyError):
+            reader = None  # values that differ are mismatches, then
+        yield reader
 
 
 def _plans(
@@ -170,9 +195,11 @@ def _compare_functions(backup: BackupSet, router: Router, report: VerifyReport) 
     if not (backup.directory / FUNCTIONS).is_file():
         return
     there = dict(functions.read(router)[0])
+    replies = router.on_primaries("FUNCTION", "LIST")
+    held = not any(isinstance(one, ReplyError) and "unknown command" in str(one).lower() for one in replies)
     for name, code in functions.decode((backup.directory / FUNCTIONS).read_bytes(), FUNCTIONS):
         if name not in there:
-            report.note("missing", f"function library {name}")
+            report.note("missing" if held else "unheld", f"function library {name}")
         elif there[name] != code:
             report.note("value_mismatch", f"function library {name}")
 

@@ -13,7 +13,8 @@ MOST_LISTED = 100
 class VerifyReport:
     """Counts, and the first hundred names of each kind in `examples`.
 
-    `unsure` counts value mismatches that could not be looked into, for want of a scratch server.
+    `unsure` counts value mismatches that could not be looked into, for want of a scratch server; `unheld` keys that
+    differ only in what that server cannot hold, which is no mismatch.
     """
 
     compared: int = 0
@@ -23,6 +24,7 @@ class VerifyReport:
     extra: int = 0
     expired: int = 0
     unsure: int = 0
+    unheld: int = 0
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def note(self, kind: str, name: str) -> None:
@@ -34,11 +36,16 @@ class VerifyReport:
 
     def add(self, other: Mapping[str, Any]) -> None:
         """Add what a worker found."""
-        for name in ("compared", "missing", "ttl_mismatch", "value_mismatch", "extra", "expired", "unsure"):
+        for name in ("compared", "missing", "ttl_mismatch", "value_mismatch", "extra", "expired", "unsure", "unheld"):
             setattr(self, name, getattr(self, name) + other[name])
         for kind, names in other["examples"].items():
             listed = self.examples.setdefault(kind, [])
             listed += names[: MOST_LISTED - len(listed)]
+
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Return the differences that are named: of what kind, and which key."""
+        return [(kind, name) for kind, names in self.examples.items() for name in names if kind != "unheld"]
 
     @property
     def differences(self) -> int:

@@ -58,7 +58,7 @@ def command(
 
     With --full, or where --component names them, also its databases and collections: rows, vectors and what else was
     counted. Exits with 12 where they differ. What was written after the backup differs by right. All differences are
-    counted; of each kind --json names the first hundred.
+    counted; of each kind --json names the first hundred. What an older server cannot hold is counted apart.
 
     \b
     Examples:
@@ -123,11 +123,10 @@ def command(
     if report and report.unsure:
         print("Some values were compared byte by byte only, for want of a scratch server.", file=sys.stderr)
         print(f"To be sure: {installed.how_to_add('lab')}.", file=sys.stderr)
-    examples = report.examples if report else {}
     raise IntegrityError(
         "comparing the set with the server", "they differ",
         _hint(report, compared),
-        [f"{kind}: {name}" for kind, names in examples.items() for name in names]
+        [f"{kind}: {name}" for kind, name in (report.named if report else ())]
         + [line for one in compared.values() for line in one.differences],
         (report.differences if report else 0) + sum(len(one.differences) for one in compared.values()),
     )  # fmt: skip
@@ -143,9 +142,13 @@ def _hint(report: VerifyReport | None, compared: Mapping[str, Comparison]) -> st
 
 
 def _tell(report: VerifyReport, full: bool) -> None:
+    from understudy.pages.figures import count
+
     what = "full" if full else f"sample={report.compared}"
     counts = f"missing={report.missing}, ttl_mismatch={report.ttl_mismatch}, value_mismatch={report.value_mismatch}"
     print(f"Verify {what} -> {counts}" + (f", extra={report.extra}, compared={report.compared}" if full else ""))
+    if report.unheld:
+        print(f"Equal but for what this server cannot hold: {count(report.unheld, 'key')}; --json names them")
     if report.expired:
         print(f"Expired since the backup: {report.expired}")
 

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from understudy.backup.anywhere.fit import Holder, Readers, holders
+from understudy.backup.anywhere.fit import Holder, Owners, Readers, holders
 from understudy.backup.anywhere.losses import FUNCTION, WHOLE_KEY, Losses, in_words, line
+from understudy.backup.big.format import big_keys, indices, lost_of
 from understudy.backup.component import RestoreOptions, RestoreReport
 from understudy.backup.functions import FUNCTIONS, Library
 from understudy.backup.functions import decode as decode_functions
 from understudy.backup.record import Records, decode, read_blocks
 from understudy.backup.set import BackupSet
+from understudy.backup.tasks.write_keys import name_of
 from understudy.backup.workers import run_all, shares
 from understudy.errors import RefusedError
 from understudy.pages.figures import count
 from understudy.progress import Progress, stage
+from understudy.valkey.glob import compile_glob
 from understudy.valkey.payload import rdb_version
 from understudy.valkey.router import Router
+from understudy.valkey.slots import key_slot
 from understudy.valkey.wire import ReplyError
 
 _MAY_LOSE = frozenset(("hash", "stream", "module", "unknown"))
@@ -76,10 +82,30 @@ class Fitting:
                         "understudy.backup.tasks.foresee_losses:run", self.plans(common), progress.advance
                     ):
                         found.add(result)
+            self._look_at_big(options, found)
             if options.match is None and self.lacks_functions:
                 _lose(self.libraries, found)
             self._losses = found
         return self._losses
+
+    def _look_at_big(self, options: RestoreOptions, found: Losses) -> None:
+        """Look at the keys that the set holds as commands: any server takes those, as far as it understands them."""
+        if not indices(self._backup):
+            return
+        owners = Owners({})
+        pattern = compile_glob(options.match) if options.match is not None else None
+        with contextlib.ExitStack() as stack:
+            routers = {self._router.target.db: self._router}
+            for big in big_keys(self._backup):
+                if pattern and not pattern.fullmatch(big.key):
+                    continue
+                if big.db not in routers:
+                    target = dataclasses.replace(self._router.target, db=big.db)
+                    routers[big.db] = stack.enter_context(Router(target))
+                router, slot = routers[big.db], key_slot(big.key)
+                lost = lost_of(self._backup.directory, big, owners.of(router, big.key).abilities)
+                if lost and (options.overwrite or router.execute([(slot, ("EXISTS", big.key))]).values[0] != 1):
+                    found.note(name_of(big.key), big.db, big.kind, lost)
 
     @cached_property
     def libraries(self) -> list[Library]:

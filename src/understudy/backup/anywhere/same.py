@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from understudy.backup.anywhere.losses import CONSUMER_TIMES, FIELD_EXPIRY, STREAM_COUNTERS
 from understudy.backup.anywhere.values import Value, fields, read_values
+from understudy.valkey.payload import rdb_version
 from understudy.valkey.wire import ReplyError, Wire
 
+Likeness = Literal["same", "unheld", "differs"]
 _NOT_HELD = {9: {FIELD_EXPIRY, STREAM_COUNTERS}, 10: {FIELD_EXPIRY}, 11: {FIELD_EXPIRY}}  # by RDB version
 
 
-def same(wire: Wire, recorded: bytes, found: bytes, version: int | None = None, now_ms: int = 0) -> bool:
-    """Tell whether two payloads are one value but for what commands cannot bring to a server.
+def compare(wire: Wire, recorded: bytes, found: bytes, now_ms: int) -> Likeness:
+    """Tell whether two payloads are one value, are one but for what the server of the second cannot hold, or differ.
 
-    `version` is the RDB version of that server's own payloads, which tells what it has no place for; None: `found`'s.
-    Fields that have expired by `now_ms` may be there or not. The scratch server's connection must show them.
+    Fields that have expired by `now_ms` may be there or not: the scratch server's connection must show them.
     """
     one, other = read_values(wire, [recorded, found])
     if isinstance(one, ReplyError) or isinstance(other, ReplyError) or one.kind != other.kind:
-        return False
-    if version is None:
-        version = int.from_bytes(found[-10:-8], "little")
-    without = frozenset({CONSUMER_TIMES} | _NOT_HELD.get(version, set()))
+        return "differs"
+    if _equal(one, other, frozenset(), now_ms):
+        return "same"
+    without = {CONSUMER_TIMES} | _NOT_HELD.get(rdb_version(found), set())
+    return "unheld" if _equal(one, other, frozenset(without), now_ms) else "differs"
+
+
+def same(wire: Wire, recorded: bytes, found: bytes, now_ms: int = 0) -> bool:
+    """Tell whether what stands there is what was built of a payload."""
+    return compare(wire, recorded, found, now_ms) != "differs"
+
+
+def _equal(one: Value, other: Value, without: frozenset[str], now_ms: int) -> bool:
     if one.kind == "hash":
         return _hashes(one, other, FIELD_EXPIRY in without, now_ms)
     return bool(comparable(one, without) == comparable(other, without))

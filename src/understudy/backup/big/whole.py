@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from understudy.backup.big.format import BigKey, big_keys, commands, indices, lost_of
+from understudy.backup.big.format import BigKey, big_keys, commands, indices
 from understudy.backup.component import RestoreOptions, RestoreReport
 from understudy.backup.set import BackupSet
 from understudy.backup.verify_report import VerifyReport
 from understudy.backup.workers import default_jobs, run_all
 from understudy.errors import IntegrityError
 from understudy.progress import Progress, stage
-from understudy.valkey.abilities import Abilities
 from understudy.valkey.glob import compile_glob
 from understudy.valkey.target import Target
 
@@ -107,14 +106,6 @@ def compare(
         for result in run_all("understudy.backup.tasks.compare_big:run", plans, progress.advance):
             report.add(result)
     return notes
-
-
-def losses(backup: BackupSet, able: Abilities, match: str | None) -> Iterator[tuple[BigKey, set[str]]]:
-    """Yield those of which a server that is so able cannot hold everything, and the kinds of what it cannot hold."""
-    pattern = compile_glob(match) if match else None
-    for big in big_keys(backup) if indices(backup) else ():
-        if (pattern is None or pattern.fullmatch(big.key)) and (lost := lost_of(backup.directory, big, able)):
-            yield big, lost
 
 
 def _shares(keys: Sequence[BigKey]) -> list[list[BigKey]]:

@@ -319,7 +319,7 @@ class RedisComponent:
     def compare(self, backup: BackupSet, progress: Progress) -> Comparison:
         """Compare every key both ways, and the number of keys with what the set recorded."""
         report = verify(backup, self._target, progress, sample=None)
-        differences = [f"{kind.replace('_', ' ')}: {name}" for kind, names in report.examples.items() for name in names]
+        differences = [f"{kind.replace('_', ' ')}: {name}" for kind, name in report.named]
         recorded = backup.metadata.components[self.name]
         if recorded["keys"] != backup.metadata.keys:
             differences.append(f"the set holds {backup.metadata.keys:,} keys, and it recorded {recorded['keys']:,}")

@@ -1,8 +1,8 @@
 """Task: compare the keys of some parts, or a sample of them, with what a server holds now.
 
 Plan: `target`, `directory`, `parts`, `sample` (line numbers by part, or null for all), `scratch` (the address of
-a scratch server, or null), `seen` (a file to note every key's fingerprint in, or null), `match` (a glob,
-or null). Result: the counts of a `VerifyReport`.
+a scratch server, or null), `reader` (one that decodes payloads for an older target, or null), `seen` (a file to note
+every key's fingerprint in, or null), `match` (a glob, or null). Result: the counts of a `VerifyReport`.
 
 Two payloads of one value may differ: a hash table is dumped in the order of its buckets. Where they differ, both
 are restored into the scratch server, which then tells whether they are the same value.
@@ -18,13 +18,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from understudy.backup.anywhere.losses import is_module
+from understudy.backup.anywhere.same import Likeness, compare
 from understudy.backup.record import Records, decode, read_blocks
 from understudy.backup.tasks.write_keys import name_of
 from understudy.backup.verify_report import VerifyReport
 from understudy.valkey.discovery import now_ms as server_now_ms
 from understudy.valkey.dump import Dumper
 from understudy.valkey.glob import compile_glob
-from understudy.valkey.payload import body
+from understudy.valkey.payload import body, built_with_commands, rdb_version
 from understudy.valkey.router import Router
 from understudy.valkey.target import Target
 from understudy.valkey.wire import ReplyError, Wire
@@ -73,6 +75,9 @@ class _Comparing:
         self._readers: dict[int, tuple[Router, Dumper]] = {}
         scratch = Target.from_data(plan["scratch"]) if plan["scratch"] else None
         self._scratch = Wire(scratch.seeds[0], scratch) if scratch else None
+        decoder = Target.from_data(plan["reader"]) if plan.get("reader") else None
+        self._decoder = Wire(decoder.seeds[0], decoder) if decoder else None
+        self._modules: bool | None = None
         self._ahead_ms: int | None = None
         self._seen = Path(plan["seen"]).open("ab") if plan["seen"] else None  # noqa: SIM115 - closed in `close`
         self.report = VerifyReport()
@@ -104,14 +109,31 @@ class _Comparing:
                 ):
                     self.report.expired += 1
                 else:
-                    self.report.note("missing", name_of(key))
+                    unheld = is_module(payload) and self._no_modules(db)
+                    self.report.note("unheld" if unheld else "missing", name_of(key))
                 continue
             if abs((expiry or -1) - found[1]) > TTL_TOLERANCE_MS or (expiry is None) != (found[1] < 0):
                 self.report.note("ttl_mismatch", name_of(key))
             if body(payload) != body(found[0]) and not self._same(payload, found[0], records.types[at]):
-                self.report.note("value_mismatch", name_of(key))
+                self._differ(name_of(key), payload, found[0], now_ms)
         if self._seen:
             array("Q", [fingerprint(db, key) for key in keys]).tofile(self._seen)
+
+    def _differ(self, name: str, payload: bytes, found: bytes, now_ms: int) -> None:
+        """Note a value that is another; what was built with commands is compared as what it says."""
+        likeness: Likeness = "differs"
+        if self._decoder and built_with_commands(rdb_version(payload), rdb_version(found)):
+            likeness = compare(self._decoder, payload, found, now_ms + TTL_TOLERANCE_MS)
+        if likeness == "same":
+            return
+        self.report.note("value_mismatch" if likeness == "differs" else "unheld", name)
+
+    def _no_modules(self, db: int) -> bool:
+        """Tell whether the server has no modules at all, so that it cannot hold their values."""
+        if self._modules is None:
+            reply = self._readers[db][0].on_primaries("MODULE", "LIST")
+            self._modules = any(isinstance(one, ReplyError) or one for one in reply)
+        return not self._modules
 
     def _ahead_of_us_ms(self, db: int) -> int:
         """Return how far the server's clock is ahead of ours: the server decides what has expired."""
@@ -175,5 +197,6 @@ class _Comparing:
         for router, dumper in self._readers.values():
             dumper.close()
             router.close()
-        if self._scratch:
-            self._scratch.close()
+        for scratch in (self._scratch, self._decoder):
+            if scratch:
+                scratch.close()
