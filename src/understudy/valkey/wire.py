@@ -193,8 +193,10 @@ class Wire:
                 left -= 1
                 yield element
         finally:
-            if left:
-                self.broken = True  # what was not taken is still on its way
+            with contextlib.suppress(UnreachableError):
+                while left and not self.broken:  # given up before the end: what is on its way must not answer others
+                    left -= 1
+                    self.read()
 
     def _raw(self) -> bytes:
         try:

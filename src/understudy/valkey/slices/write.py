@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from binascii import crc_hqx
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal
@@ -65,14 +65,17 @@ def write(
         return Written("exists")
     for _ in range(_MOST_TRIES):
         building = _Building(router, slot, _temporary(slot), advance)
+        source = batches()
         try:
-            why = building.build(batches())
+            why = building.build(source)
             if why:
                 return Written("failed", why)
             return building.finish(key, expire_at_ms, overwrite)
         except _Doubt:
             advance(-building.done)
         finally:
+            if isinstance(source, Generator):
+                source.close()  # it may be reading from a server: that answer must not be left half read
             building.clear()
     return Written("failed", f"the server was disturbed {_MOST_TRIES} times while it was written")
 
