@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from understudy.backup.inspect.export import Limited, Write
     from understudy.backup.inspect.listing import Row
     from understudy.backup.inspect.summary import Contents
-    from understudy.backup.set import BackupSet
+    from understudy.backup.set import BackupSet, Metadata
     from understudy.progress import Progress
 
 LATEST = "latest"
@@ -86,6 +86,7 @@ def command(
     from understudy import progress
     from understudy.backup.check import check_sums
     from understudy.backup.encryption import unlocked
+    from understudy.backup.rdb_expand import expanded
     from understudy.backup.restore import opened
 
     listing = keys or values or as_csv or as_parquet or output is not None
@@ -96,15 +97,16 @@ def command(
     local, remote = local_repository(settings), needed_remote(settings) if from_s3 else None
     with (
         opened(from_s3 or name, local, remote, shown, settings.profile, named=settings.backup_name) as stored,
-        unlocked(stored, key_of(settings), local, shown) as backup,
+        unlocked(stored, key_of(settings), local, shown) as plain,
+        expanded(plain, local, shown, match=match) as backup,
     ):
-        check_sums(backup, shown)
+        check_sums(plain, shown)
         if key is not None:
             _show_key(backup, key, as_json, shown)
         elif listing:
             _list(backup, match, form, values, limit, most_bytes, output, shown)
         else:
-            found = _contents(backup, match, separator, depth, top, shown, stored.metadata.encryption is not None)
+            found = _contents(backup, match, separator, depth, top, shown, stored.metadata)
             _summary(found, as_json, html, names)
 
 
@@ -136,7 +138,7 @@ def _refuse_odd(
 
 
 def _contents(
-    backup: BackupSet, match: str | None, separator: str, depth: int, top: int, shown: Progress, encrypted: bool
+    backup: BackupSet, match: str | None, separator: str, depth: int, top: int, shown: Progress, stored: Metadata
 ) -> Contents:
     import time
 
@@ -146,7 +148,7 @@ def _contents(
 
     taken_ms = int(backup.metadata.id.created.timestamp() * 1000)
     plan = Plan(checked_separators(separator), depth, top, taken_ms, time.time_ns() // 1_000_000)
-    return contents(backup, match, plan, shown, encrypted=encrypted)
+    return contents(backup, match, plan, shown, stored=stored)
 
 
 def _summary(found: Contents, as_json: bool, html: Path | None, names: bool) -> None:

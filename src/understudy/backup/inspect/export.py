@@ -97,7 +97,7 @@ def write_csv(rows: Iterable[Row], out: BinaryIO, values: bool = False) -> int:
 
 
 def _cells(row: Row, values: bool) -> list[Any]:
-    name = cell(name_of(row.key))
+    name = cell(name_of(row.key)) if row.key else ""
     exact = b"" if name.encode(errors="replace") == row.key else b2a_base64(row.key, newline=False)
     expires = "" if row.expire_at_ms is None else iso(row.expire_at_ms)
     cells = [name, exact.decode(), row.db, row.type, row.size, row.expire_at_ms, expires]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
+from understudy.backup.inspect import big
 from understudy.backup.inspect.names import chosen, identity
 from understudy.backup.inspect.times import iso
 from understudy.backup.inspect.values import Decoder, Readable
@@ -16,6 +17,7 @@ from understudy.backup.set import BackupSet
 from understudy.installed import missing_extra
 from understudy.progress import Progress, stage
 from understudy.valkey.glob import compile_glob
+from understudy.valkey.wire import Wire
 
 _MOST_ARGUMENT = "proto-max-bulk-len 4gb"  # a payload may be larger than servers take by default
 _DECODES_WITHIN_S = 600.0  # a value of gigabytes takes its time
@@ -65,6 +67,10 @@ def rows(
                 continue
             for step, values in decoder.read(records):
                 yield from _rows(step, values)
+        for one in big.of(backup, fits):
+            progress.advance(1)
+            value = big.value(decoder, backup, one) if decoder else None
+            yield Row(one.key, one.db, one.kind, one.size, one.expire_at_ms, value=value)
 
 
 def _rows(records: Records, values: Iterable[Readable | None]) -> Iterator[Row]:
@@ -88,7 +94,7 @@ def _blocks(backup: BackupSet, fits: Fits | None, progress: Progress) -> Iterato
 
 @contextlib.contextmanager
 def decoding(most_bytes: int | None) -> Iterator[Decoder]:
-    """Give what reads values: a scratch server of ours, gone when the block ends.
+    """Give what reads values: a scratch server of ours, started for the first of them, gone when the block ends.
 
     Raises:
         UsageError: the lab, whose server it is, is not installed.
@@ -97,7 +103,11 @@ def decoding(most_bytes: int | None) -> Iterator[Decoder]:
         from understudy.lab.scratch import Scratch  # noqa: PLC0415 - the lab is an extra
     except ImportError as error:
         raise missing_extra("reading values", error, "lab") from error
-    with Scratch() as scratch:
-        server = scratch.server("values", lines=[_MOST_ARGUMENT], databases=1)
-        with server.wire(_DECODES_WITHIN_S) as wire:
-            yield Decoder(wire, most_bytes)
+    with contextlib.ExitStack() as stack:
+
+        def connect() -> Wire:
+            scratch = stack.enter_context(Scratch())
+            server = scratch.server("values", lines=[_MOST_ARGUMENT], databases=1)
+            return stack.enter_context(server.wire(_DECODES_WITHIN_S))
+
+        yield Decoder(connect, most_bytes)

@@ -9,13 +9,18 @@ from typing import Any
 from understudy.backup import functions
 from understudy.backup.describe import summary_of
 from understudy.backup.functions import FUNCTIONS
+from understudy.backup.inspect import big
 from understudy.backup.inspect.heavy import Count, totals
+from understudy.backup.inspect.listing import fitting
 from understudy.backup.inspect.names import identity
 from understudy.backup.inspect.tally import NEVER, WHEN, Large, Plan, Tally
 from understudy.backup.set import BackupSet, Metadata
+from understudy.backup.tasks import inspect_keys
 from understudy.backup.workers import run_all, shares
 from understudy.progress import Progress, stage
 
+_TASK = "understudy.backup.tasks.inspect_keys:run"
+_FEW = 20_000  # keys that are counted sooner than a worker has started
 Row = tuple[str, int, int]  # what it is, keys, bytes
 
 
@@ -60,20 +65,20 @@ class Contents:
 
     metadata: Metadata
     match: str | None
-    encrypted: bool
     redis: Counted | None
 
 
 def contents(
-    backup: BackupSet, match: str | None, plan: Plan, progress: Progress, *, encrypted: bool = False
+    backup: BackupSet, match: str | None, plan: Plan, progress: Progress, *, stored: Metadata | None = None
 ) -> Contents:
-    """Count what a set with plain files holds.
+    """Count what a set with plain files holds; `stored` is what it says of itself where it lies, encrypted perhaps.
 
     Raises:
         IntegrityError: a line of it is no record.
     """
+    stored = stored or backup.metadata
     if "redis" not in backup.metadata.components:
-        return Contents(backup.metadata, match, encrypted, None)
+        return Contents(stored, match, None)
     plans = [
         {
             "directory": str(backup.directory),
@@ -86,9 +91,16 @@ def contents(
     ]
     tally = Tally(plan)
     with stage(progress, "Reading keys", backup.metadata.keys, "keys"):
-        for result in run_all("understudy.backup.tasks.inspect_keys:run", plans, progress.advance):
+        few = backup.metadata.keys <= _FEW
+        counts = (
+            [inspect_keys.run(one, progress.advance) for one in plans]
+            if few
+            else run_all(_TASK, plans, progress.advance)
+        )
+        for result in counts:
             tally.merge(result)
-    return Contents(backup.metadata, match, encrypted, counted(tally, libraries_of(backup)))
+        big.count_into(tally, backup, fitting(match))
+    return Contents(stored, match, counted(tally, libraries_of(backup)))
 
 
 def counted(tally: Tally, libraries: Sequence[Library] = ()) -> Counted:
@@ -153,7 +165,7 @@ def as_data(found: Contents) -> dict[str, Any]:
     metadata, redis = found.metadata, found.redis
     told: dict[str, Any] = {
         "id": str(metadata.id), "profile": metadata.profile, "taken_at": metadata.id.created.isoformat(),
-        "tool": metadata.tool, "tier": metadata.tier, "encrypted": found.encrypted,
+        "tool": metadata.tool, "tier": metadata.tier, "encrypted": metadata.encryption is not None,
         "files": len(metadata.files), "set_bytes": metadata.size, "match": found.match,
         "components": {name: component(name, said) for name, said in metadata.components.items()},
         "missing": dict(metadata.missing),

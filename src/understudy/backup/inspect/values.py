@@ -5,8 +5,9 @@ A payload is put there with RESTORE; what its type's own commands say is the val
 
 from __future__ import annotations
 
+import functools
 from binascii import b2a_base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,11 +90,16 @@ def whole(data: bytes) -> bytes:
 class Decoder:
     """Reads values through a connection to a server whose database 0 is ours: what stands there is removed.
 
-    `most_bytes` of a value are told; None: all of it.
+    `most_bytes` of a value are told; None: all of it. `connect` is called when the first value is read.
     """
 
-    def __init__(self, wire: Wire, most_bytes: int | None = MOST_BYTES) -> None:
-        self._wire, self._most = wire, most_bytes
+    def __init__(self, connect: Callable[[], Wire], most_bytes: int | None = MOST_BYTES) -> None:
+        self._connect, self.most_bytes = connect, most_bytes
+
+    @functools.cached_property
+    def wire(self) -> Wire:
+        """Return the connection."""
+        return self._connect()
 
     def read(self, records: Records) -> Iterator[tuple[Records, list[Readable]]]:
         """Yield the records in steps, with their values."""
@@ -109,7 +115,7 @@ class Decoder:
 
     def _step(self, step: Records) -> list[Readable]:
         names = [b"%d" % at for at in range(len(step.keys))]
-        replies = self._wire.pipeline(
+        replies = self.wire.pipeline(
             [("RESTORE", name, 0, payload, "REPLACE") for name, payload in zip(names, step.payloads, strict=True)]
         )
         found = [Readable(error=f"the server cannot decode it: {reply}") for reply in replies]
@@ -117,7 +123,7 @@ class Decoder:
             meant = [at for at in range(len(names)) if step.types[at] == kind and replies[at] == b"OK"]
             for at, value in zip(meant, self.values(kind, [names[at] for at in meant]), strict=True):
                 found[at] = value
-        self._wire.pipeline([("FLUSHDB",)])
+        self.wire.pipeline([("FLUSHDB",)])
         return found
 
     def values(self, kind: str, names: Sequence[bytes]) -> list[Readable]:
@@ -129,16 +135,16 @@ class Decoder:
         if kind not in elements.KINDS:
             return [Readable(error=f"values of type {kind} cannot be shown") for _ in names]
         found = []
-        for pages in elements.of(self._wire, kind, names):
-            room = Room(self._most)
+        for pages in elements.of(self.wire, kind, names):
+            room = Room(self.most_bytes)
             found.append(Readable(_READ[kind](pages, room), pages.length, room.cut))
         return found
 
     def _strings(self, names: Sequence[bytes]) -> list[Readable]:
-        end = -1 if self._most is None else max(self._most, 1) - 1
-        values = self._wire.pipeline([("GETRANGE", name, 0, end) for name in names])
+        end = -1 if self.most_bytes is None else max(self.most_bytes, 1) - 1
+        values = self.wire.pipeline([("GETRANGE", name, 0, end) for name in names])
         found = []
-        for value, length in zip(values, self._wire.pipeline([("STRLEN", name) for name in names]), strict=True):
+        for value, length in zip(values, self.wire.pipeline([("STRLEN", name) for name in names]), strict=True):
             cut = len(value) < length
             found.append(Readable(text(whole(value) if cut else value), length, cut))
         return found
@@ -146,8 +152,8 @@ class Decoder:
     def _hashes(self, names: Sequence[bytes]) -> list[Readable]:
         found: list[Readable] = []
         read: list[list[tuple[bytes, Any]]] = []
-        for pages in elements.of(self._wire, "hash", names):
-            room = Room(self._most)
+        for pages in elements.of(self.wire, "hash", names):
+            room = Room(self.most_bytes)
             pairs = []
             for key, value in pages:
                 if room.over:
@@ -157,7 +163,7 @@ class Decoder:
                 pairs.append((key, room.take(value)))
             found.append(Readable(None, pages.length, room.cut or len(pairs) < pages.length))
             read.append(sorted(pairs, key=lambda pair: pair[0]))
-        expiries = elements.field_expiries(self._wire, names, [[key for key, _ in pairs] for pairs in read])
+        expiries = elements.field_expiries(self.wire, names, [[key for key, _ in pairs] for pairs in read])
         for one, pairs, times in zip(found, read, expiries, strict=True):
             try:
                 one.value = {key.decode(): value for key, value in pairs}
