@@ -1,0 +1,150 @@
+"""The archiver against real servers: what it ships is exactly what was written, and what it cannot know is a gap."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from archiving import (
+    AwayObjects,
+    Counter,
+    Running,
+    archiving,
+    infos,
+    last_second,
+    windows,
+    wrong_seconds,
+)
+from support import eventually
+from understudy import lab
+from understudy.backup.pitr.follow import Follower
+from understudy.lab import Lab
+from understudy.valkey.discovery import discover
+from understudy.valkey.target import Mode, Target
+from understudy.valkey.wire import Wire
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Lab]:
+    """One server for the tests of this file."""
+    with lab.standalone() as found:
+        yield found
+
+
+@pytest.fixture
+def target(server: Lab) -> Target:
+    """Where it is."""
+    return server.target().with_mode(Mode.STANDALONE)
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> AwayObjects:
+    """A repository."""
+    return AwayObjects(tmp_path / "backups")
+
+
+def follower(running: Running) -> Follower:
+    """The one shard's."""
+    return next(iter(running.service._shards.values())).follower
+
+
+def test_each_second_shows_what_was_written_by_then_also_across_a_new_base(
+    target: Target, objects: AwayObjects, tmp_path: Path
+) -> None:
+    with Counter(target) as counter, archiving(target, objects, tmp_path / "copies") as running:
+        eventually(lambda: last_second(objects))
+        began = last_second(objects)
+        follower(running).request_base()
+        eventually(lambda: len(running.streams()) == 2)
+        reached = int(time.time())
+        eventually(lambda: last_second(objects) > reached)
+    found = windows(objects)
+    assert len(found.spans) == 1, found.gaps
+    assert found.spans[0].first <= began
+    assert wrong_seconds(objects, counter) == []
+    first, second = infos(objects)
+    assert (first.gap, first.previous, second.gap, second.previous) == (None, None, None, first.id)
+    assert not running.heard("trouble"), running.said
+
+
+def test_a_full_resync_is_a_gap_with_its_reason(target: Target, objects: AwayObjects, tmp_path: Path) -> None:
+    with Counter(target) as counter, archiving(target, objects, tmp_path / "copies") as running:
+        eventually(lambda: last_second(objects))
+        with Wire(target.seeds[0], target) as wire:
+            wire.call("DEBUG", "CHANGE-REPL-ID")
+            wire.call("CLIENT", "KILL", "TYPE", "replica")
+        eventually(lambda: len(running.streams()) == 2)
+        reached = int(time.time())
+        eventually(lambda: last_second(objects) > reached)
+    assert [gap.why for gap in windows(objects).gaps] == [("a full resync of the copy",)]
+    assert wrong_seconds(objects, counter) == []
+    assert infos(objects)[1].previous is None
+
+
+def test_nothing_is_lost_while_the_repository_is_away_and_there_is_room(
+    target: Target, objects: AwayObjects, tmp_path: Path
+) -> None:
+    with Counter(target) as counter, archiving(target, objects, tmp_path / "copies") as running:
+        eventually(lambda: last_second(objects))
+        objects.away = True
+        eventually(lambda: running.heard("trouble with shipping: writing to the test's place: it is away"))
+        went = last_second(objects)
+        time.sleep(2)
+        assert last_second(objects) == went
+        objects.away = False
+        back = int(time.time())
+        eventually(lambda: last_second(objects) > back)
+    assert running.heard("shipping works again")
+    assert len(windows(objects).spans) == 1
+    assert wrong_seconds(objects, counter) == []
+
+
+def test_where_there_is_no_room_the_newest_wins_and_the_rest_is_a_gap(
+    target: Target, objects: AwayObjects, tmp_path: Path
+) -> None:
+    with (
+        Counter(target) as counter,
+        archiving(target, objects, tmp_path / "copies", most_disk=1 << 20) as running,
+        Wire(target.seeds[0], target) as wire,
+    ):
+        eventually(lambda: last_second(objects))
+        objects.away = True
+        for _ in range(20):
+            wire.call("SET", "large", b"x" * 100_000)
+        eventually(lambda: running.heard("what was not shipped is given up"))
+        objects.away = False
+        back = int(time.time())
+        eventually(lambda: last_second(objects) > back)
+        eventually(lambda: running.service.meters[0].held_bytes < 1 << 20)
+    found = windows(objects)
+    assert len(found.spans) == 2
+    assert "the repository was away for too long" in found.gaps[0].why[0]
+    assert wrong_seconds(objects, counter) == []
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Lab]:
+    """A cluster for the tests of this file."""
+    with lab.cluster() as found:
+        yield found
+
+
+def test_a_failover_leaves_a_shards_stream_one(cluster: Lab, objects: AwayObjects, tmp_path: Path) -> None:
+    target = cluster.target().with_mode(Mode.OSS_CLUSTER)
+    with (
+        Counter(target, (b"{b}", b"{c}", b"{a}")) as counter,
+        archiving(target, objects, tmp_path / "copies") as running,
+    ):
+        eventually(lambda: last_second(objects))
+        replica = next(node for shard in discover(target).shards for node in shard.replicas)
+        with Wire(replica.address, target.at(replica.address)) as wire:
+            wire.call("CLUSTER", "FAILOVER")
+        eventually(lambda: running.heard(f"its primary is {replica.address} now"))
+        reached = int(time.time())
+        eventually(lambda: last_second(objects) > reached + 1)
+    assert len(running.streams()) == 3
+    assert [one.gap for one in infos(objects)] == [None] * 3
+    assert wrong_seconds(objects, counter) == []
