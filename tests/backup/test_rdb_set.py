@@ -18,7 +18,7 @@ from conftest import Typed
 from support import digests
 from understudy.backup import rdb_expand
 from understudy.backup.check import check
-from understudy.backup.component import Taken
+from understudy.backup.component import RestoreOptions, Taken
 from understudy.backup.components.redis import ReadOptions, RedisComponent
 from understudy.backup.encryption import Key, Lock, unlocked
 from understudy.backup.frozen import Frozen, read_frozen
@@ -40,6 +40,7 @@ from understudy.valkey.topology import SLOTS
 
 KEYS = 60
 IDLE_S = 5000
+BIG = b"big" * 60_000
 
 
 class Standing(RedisComponent):
@@ -223,18 +224,12 @@ def test_idle_times_come_back_where_the_target_keeps_them(
         wire.call("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
         try:
             with expanded(rdb_set, LocalRepository(tmp_path), Silent()) as backup:
-                component.restore(backup, rdb_options(match="old"), Silent())
+                component.restore(backup, RestoreOptions(match="old"), Silent())
             assert IDLE_S <= wire.call("OBJECT", "IDLETIME", "old") < IDLE_S + 600
             assert wire.call("DBSIZE") == 1
         finally:
             wire.call("CONFIG", "SET", "maxmemory-policy", "noeviction")
             component.close()
-
-
-def rdb_options(**options: Any) -> Any:
-    from understudy.backup.component import RestoreOptions
-
-    return RestoreOptions(**options)
 
 
 def test_a_set_of_both_is_read_by_its_lines_and_checked_in_both(held: Held, tmp_path: Path) -> None:
@@ -350,7 +345,9 @@ def test_memory_and_disk_are_looked_at_before_anything_is_loaded(
         pass
 
 
-def test_a_shard_writes_its_own_slots_and_nothing_that_was_on_its_way_out(tmp_path: Path) -> None:
+def test_shards_write_their_own_slots_only_and_one_after_the_other_is_loaded_with_its_big_keys_in_slices(
+    valkey_standalone: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     halves = [frozenset(range(SLOTS // 2)), frozenset(range(SLOTS // 2, SLOTS))]
     names = [b"key:%d" % number for number in range(300)]
     with Scratch() as scratch:
@@ -361,14 +358,26 @@ def test_a_shard_writes_its_own_slots_and_nothing_that_was_on_its_way_out(tmp_pa
                 wire.pipeline([("SET", name, "x") for name in ours])
                 if number == 0:  # keys of the other shard, which it has not deleted yet
                     wire.pipeline([("SET", name, "stale") for name in names if name not in ours])
+                wire.call(
+                    "SET", next(f"big:{at}" for at in range(99) if key_slot(b"big:%d" % at) in halves[number]), BIG
+                )
         copies = [Frozen(server.target, half) for server, half in zip(servers, halves, strict=True)]
         backup = taken(copies, tmp_path, "rdb")
-    assert backup.metadata.keys == len(names)
+    assert backup.metadata.keys == len(names) + len(halves)
     assert [file["slots"] for file in backup.metadata.components["redis"]["rdb"]] == [["0-8191"], ["8192-16383"]]
+    monkeypatch.setattr(rdb_expand, "_SLICE_BYTES", 1 << 16)
+    component = RedisComponent(valkey_standalone.target())
     with expanded(backup, LocalRepository(tmp_path), Silent()) as found:
-        records = lines_of(found)
-        assert sorted(records.keys) == sorted(names)
-        assert not any(b"stale" in payload for payload in records.payloads)
+        check(found, Silent())
+        assert (found.metadata.version, [*found.metadata.requires]) == (3, ["slices"])
+        assert (found.metadata.keys, component.restore(found, RestoreOptions(), Silent()).restored) == (302, 302)
+    component.close()
+    with Router(valkey_standalone.target()) as router:
+        wire = router.wire(router.primaries[0])
+        values = wire.call("MGET", *names)
+        assert values == [b"x"] * len(names)
+        big = wire.call("KEYS", "big:*")
+        assert wire.call("MGET", *big) == [BIG, BIG]
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from understudy.valkey.router import Router
 
 RDB = "rdb"  # in `requires`
 _CHUNK_KEYS = 100_000
+_SLICE_BYTES = 64 << 20
 _LINE_BYTES = 130  # of a line beside its payload, and then some
 _MARGIN_BYTES = 64 << 20
 _POLICIES = {
@@ -139,8 +140,13 @@ def _with_lines(
         work.mkdir(mode=0o700)
         aside.mkdir(mode=0o700)
         with _loaded(backup, entry, recorded, scratch, number, progress) as server:
-            plan = {"chunk_keys": _CHUNK_KEYS, "match": match, "compress": False, "shard": number}
-            plan |= {"slice_bytes": recorded.get("slice_bytes", 64 << 20)}
+            plan = {
+                "chunk_keys": _CHUNK_KEYS,
+                "match": match,
+                "compress": False,
+                "shard": number,
+                "slice_bytes": _SLICE_BYTES,
+            }
             taken = read_frozen([Frozen(server.target)], plan, work, aside, progress, {})
             _compare_counts(taken, recorded, entry, server, match, progress)
         told.append(taken)
