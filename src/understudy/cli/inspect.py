@@ -23,6 +23,7 @@ from understudy.cli.options import (
     settings_from,
 )
 from understudy.cli.output import Json, print_table
+from understudy.cli.past import At, past_second
 from understudy.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def command(
     from_s3: Annotated[
         str | None, typer.Option(help="Inspect this set of the object store: an id, or latest.", callback=named)
     ] = None,
+    at: At = None,
     match: Annotated[str | None, typer.Option(help="Only keys that match this glob, as in KEYS.")] = None,
     separator: Annotated[
         str, typer.Option(help="What ends a prefix: characters, the first one that a name holds counts.")
@@ -80,6 +82,7 @@ def command(
       understudy inspect latest
       understudy inspect --match 'user:*' --values --limit 10 latest
       understudy inspect --key user:1 latest
+      understudy inspect --key user:1 --at 2026-11-20T14:03:06Z
       understudy inspect --parquet -o keys.parquet latest
       understudy inspect --html contents.html ./dump.rdb
     """
@@ -91,12 +94,16 @@ def command(
 
     listing = keys or values or as_csv or as_parquet or output is not None
     form = _form(as_json, as_csv, as_parquet, output)
-    _refuse_odd(name, from_s3, s3_uri, form, listing, key, output, html, names)
+    _refuse_odd(name, from_s3 or at, s3_uri, form, listing, key, output, html, names)
     settings = settings_from(out_dir, s3_uri, backup_identity=identity)
     shown = progress.for_terminal(quiet=as_json)
     local, remote = local_repository(settings), needed_remote(settings) if from_s3 else None
     with (
-        opened(from_s3 or name, local, remote, shown, settings.profile, named=settings.backup_name) as stored,
+        (
+            past_second(settings, at, shown, ["redis"], match)
+            if at
+            else opened(from_s3 or name, local, remote, shown, settings.profile, named=settings.backup_name)
+        ) as stored,
         unlocked(stored, key_of(settings), local, shown) as plain,
         expanded(plain, local, shown, match=match) as backup,
     ):

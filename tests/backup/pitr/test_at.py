@@ -133,6 +133,8 @@ def test_what_stood_there_is_kept_and_a_dry_run_writes_nothing(
     differing = typed("verify", "--full", "--at", told(T + 5), env=env)
     assert differing.returncode == 12 and "missing=4, ttl_mismatch=0, value_mismatch=0, extra=0" in differing.stdout
     assert "missing: list" in differing.stderr
+    shown = typed("inspect", "--key", "list", "--json", "--at", str(T + 5), env=env)
+    assert json.loads(shown.stdout)[0]["value"] == ["0", "1", "2", "3", "4", "5"], shown.stderr
 
 
 def test_a_second_that_cannot_be_had_is_refused_with_those_that_can(archive: MadeArchive, rdb: bytes, at: At) -> None:
