@@ -16,7 +16,7 @@ from order import ordered
 from postgres import database, postgres_16, postgres_18  # noqa: F401 - fixtures, for every folder
 from rsyncd import rsyncd  # noqa: F401
 from s3 import s3, s3_env  # noqa: F401
-from typist import Typist, typist
+from typist import Typist, answer_children, close, typist
 
 # an example that takes long says how busy the machine is, and nothing about what is tested
 hypothesis.settings.register_profile("understudy", deadline=None)
@@ -36,9 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = ordered(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
+def pytest_configure() -> None:
+    answer_children()
+
+
 def pytest_unconfigure() -> None:
-    if typist.cache_info().currsize and (found := typist()):
-        found.close()
+    close()
 
 
 @pytest.fixture
