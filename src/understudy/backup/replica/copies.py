@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from understudy.backup.replica.tunnel import Tunnel
 from understudy.errors import NotAuthorisedError, RefusedError, UnderstudyError, UnreachableError
+from understudy.lab.complaint import complaint, said
 from understudy.lab.scratch import Scratch, ScratchServer
 from understudy.lab.servers.valkey import quoted
 from understudy.progress import Progress, stage
@@ -25,8 +26,8 @@ ANNOUNCED = "understudy-copy"  # no IP address: a sentinel does not take such a 
 _LOOK_EVERY_S = 0.02
 _PATIENCE_S = 90.0  # without a byte; a diskless sync begins 5 s late by default, and a fork may take long
 _MOST_SYNCS = 5
-_MOST_LOG_BYTES = 1 << 16
 _WATCH_EVERY_S = 1.0
+_IMPORTING = "clusterRDBLoadSlotImport"  # where a server that is no cluster dies: of a source with a slot on its way in
 _NO_ONE = pack(("REPLICAOF", "NO", "ONE"))
 _SYNC_BEGAN = re.compile(r"Full resync from (?:master|primary)", re.IGNORECASE)
 _COMPLAINT = re.compile(
@@ -156,10 +157,7 @@ class Copy:
 
     def said(self) -> str:
         """Return what it logged since it was told to follow, and no more than the last of it."""
-        size = self.server.log.stat().st_size
-        with self.server.log.open("rb") as log:
-            log.seek(max(self._log_from, size - _MOST_LOG_BYTES))
-            return log.read().decode(errors="replace")
+        return said(self.server.log, self._log_from)
 
     def trouble(self) -> str:
         """Return why it does not follow, in its own words or the relay's; empty where neither complains."""
@@ -228,6 +226,7 @@ def await_in_sync(
     Raises:
         NotAuthorisedError: the primary does not let a replica in; `why` has its words.
         RefusedError: the copy cannot read what the primary sends.
+        UnreachableError: it ended because slots came into the primary meanwhile; to be tried again.
         CutOffError: nothing came for `patience_s` seconds, or it was cut off again and again.
     """
     read = dict.fromkeys((copy.name for copy in copies), 0)
@@ -264,7 +263,11 @@ def _state(copy: Copy) -> Sync:
     except UnreachableError as error:
         if copy.server.alive:  # it is busy loading
             return Sync(False, 0, "", True, None)
-        why = copy.trouble() or "its log does not say why"
+        if _IMPORTING in copy.said():
+            raise UnreachableError(
+                f"copying {copy.primary}", f"{copy.primary} took slots in while it was copied"
+            ) from error
+        why = complaint(copy.server.log)
         raise RefusedError(
             f"copying {copy.primary}", f"the copy ended: {why}", "Use --engine scan, or look at this machine's memory."
         ) from error

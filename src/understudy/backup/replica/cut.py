@@ -28,7 +28,7 @@ from typing import Any
 from understudy.backup.frozen import Frozen
 from understudy.backup.replica.copies import Copy, CutOffError, Sync, attach, await_in_sync
 from understudy.backup.replica.pause import Pause, Position, positions
-from understudy.backup.replica.source import Primary, Source, Standing, UnsettledError
+from understudy.backup.replica.source import MIGRATIONS, Primary, Source, Standing, UnsettledError, migrations
 from understudy.errors import IncompleteError, RefusedError, UnreachableError
 from understudy.lab.scratch import Scratch
 from understudy.lab.servers.valkey import version_of
@@ -36,7 +36,7 @@ from understudy.pages.figures import count
 from understudy.progress import Progress
 from understudy.valkey.discovery import parse_info
 from understudy.valkey.router import Router
-from understudy.valkey.target import Address
+from understudy.valkey.target import Address, Mode
 from understudy.valkey.wire import Wire, pack
 
 ATTEMPTS = 10
@@ -232,6 +232,8 @@ class _Maker:
         return Cut(tuple(copies), tuple(shards), before.server, paused or len(copies) == 1, tuple(self.abandoned))
 
     def _together(self, before: Standing, copies: Sequence[Copy], held: Pause) -> list[Detached]:
+        if self.source.target.mode is Mode.OSS_CLUSTER:
+            _refuse_moving(held.wires)
         with held:
             now = datetime.now(UTC)
             stood = [held.at[wire] for wire in held.wires]
@@ -295,6 +297,20 @@ def _refuse_without_write_pause(standing: Standing) -> None:
             "making a cut", f"Redis {version} cannot hold writes alone (CLIENT PAUSE … WRITE came with 6.2)",
             "Use --no-pause: an instant of its own for each shard.",
         )  # fmt: skip
+
+
+def _refuse_moving(wires: Sequence[Wire]) -> None:
+    """Look once more, right before writes are held: Valkey 9.1 dies where an import fails while its clients are paused.
+
+    Raises:
+        UnsettledError: slots are on the move.
+    """
+    packed = pack(MIGRATIONS)
+    for wire in wires:
+        wire.send(packed)
+    moving = [line for wire in wires for line in migrations(wire.read(), wire.address)]
+    if moving:
+        raise UnsettledError("looking at the source before the pause", moving[0])
 
 
 def _await_reached(copies: Sequence[Copy], stood: Sequence[Position], within_s: float) -> None:

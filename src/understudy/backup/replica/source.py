@@ -24,11 +24,8 @@ _ANSWERS_WITHIN_S = 4.0
 _NODE_TIMEOUT_S = 15.0  # where the cluster does not tell its own
 _OVER = {"success", "failed", "canceled", "cancelled"}
 _ASKED: tuple[Command, ...] = (("INFO", "server"), ("INFO", "replication"), ("INFO", "clients"))
-_ASKED_OF_A_CLUSTER: tuple[Command, ...] = (
-    ("CLUSTER", "INFO"),
-    ("CLUSTER", "NODES"),
-    ("CLUSTER", "GETSLOTMIGRATIONS"),  # Valkey 9; refused by others
-)
+MIGRATIONS: Command = ("CLUSTER", "GETSLOTMIGRATIONS")  # Valkey 9; refused by others
+_ASKED_OF_A_CLUSTER: tuple[Command, ...] = (("CLUSTER", "INFO"), ("CLUSTER", "NODES"), MIGRATIONS)
 
 
 class UnsettledError(IncompleteError):
@@ -89,7 +86,7 @@ class View:
             epoch=int(parse_info(state).get("cluster_current_epoch", 0)),
             newest_config=max((node.epoch for node in seen.nodes), default=0),
             owners={shard.primary.node_id: shard.slots for shard in seen.shards if shard.primary and shard.slots},
-            moving=(*_moving(seen, address), *_jobs(moves, address)),
+            moving=(*_moving(seen, address), *migrations(moves, address)),
         )
 
 
@@ -107,7 +104,7 @@ def _moving(seen: Topology, address: Address) -> list[str]:
     return found + [f"slot {slot} is on its way into {address}" for shard in seen.shards for slot in shard.importing]
 
 
-def _jobs(reply: Reply, address: Address) -> list[str]:
+def migrations(reply: Reply, address: Address) -> list[str]:
     """Return the atomic slot migrations that are under way: those of the past are told as well."""
     if not isinstance(reply, list):
         return []
