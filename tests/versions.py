@@ -140,8 +140,8 @@ def _sets(chance: random.Random) -> Iterator[Command]:
 
 
 def _zsets(chance: random.Random) -> Iterator[Command]:
-    scores = ("inf", "-inf", "0", "5e-324", "-5e-324", "2.2250738585072014e-308", "1.7976931348623157e308", "0.1")
-    scores += ("1e17", "9007199254740993", "-1", "3.0000000000000004")
+    scores = ["inf", "-inf", "0", "5e-324", "-5e-324", "2.2250738585072014e-308", "1.7976931348623157e308", "0.1"]
+    scores += ["1e17", "9007199254740993", "-1", "3.0000000000000004"]
     yield ("ZADD", "zset:small", *(word for number, score in enumerate(scores) for word in (score, f"m{number}")))
     yield ("ZADD", "zset:minus-zero", "-0", "m", "1", "n")
     yield ("ZADD", "zset:many", *(word for n in range(300) for word in (repr(chance.gauss(0, 1e9)), f"member {n}")))

@@ -14,7 +14,7 @@ from understudy.valkey.abilities import Abilities
 from understudy.valkey.wire import Command
 
 _MOST_WORDS = 4000  # a script unpacks at most 8,000
-_PAD = b"understudy:" + b"-" * 65_525  # longer than any zset-max-listpack-value: a set with it becomes a skip list
+PAD = b"understudy:" + b"-" * 65_525  # longer than any zset-max-listpack-value: a set with it becomes a skip list
 _NEGATIVE_ZERO = b"-0"
 _NOTHING = b"0-0"
 
@@ -48,10 +48,10 @@ def _zset(key: bytes, reply: Sequence[bytes]) -> Iterator[Command]:
     flat = list(chain.from_iterable(zip(reply[1::2], reply[::2], strict=True)))
     signed = _NEGATIVE_ZERO in reply[1::2]
     if signed:
-        yield ("ZADD", key, 0, _PAD)
+        yield ("ZADD", key, 0, PAD)
     yield from _several("ZADD", key, flat)
-    if signed and _PAD not in reply[::2]:
-        yield ("ZREM", key, _PAD)
+    if signed and PAD not in reply[::2]:
+        yield ("ZREM", key, PAD)
 
 
 def _hash(key: bytes, value: Value, able: Abilities, now_ms: int) -> Iterator[Command]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from understudy.backup.anywhere.fit import Holder, Owners, Readers, holders
-from understudy.backup.anywhere.losses import FUNCTION, WHOLE_KEY, Losses, in_words, line
+from understudy.backup.anywhere.losses import FUNCTION, WHOLE_KEY, Losses, how_many, in_words, line
 from understudy.backup.big.format import big_keys, indices, lost_of
 from understudy.backup.component import RestoreOptions, RestoreReport
 from understudy.backup.functions import FUNCTIONS, Library
@@ -20,7 +20,6 @@ from understudy.backup.set import BackupSet
 from understudy.backup.tasks.write_keys import name_of
 from understudy.backup.workers import run_all, shares
 from understudy.errors import RefusedError
-from understudy.pages.figures import count
 from understudy.progress import Progress, stage
 from understudy.valkey.glob import compile_glob
 from understudy.valkey.payload import rdb_version
@@ -140,8 +139,8 @@ class Fitting:
         if found.lost and not options.accept_loss and not options.dry_run:
             raise RefusedError(
                 f"restoring {self._backup.metadata.id} to {self._described()}",
-                f"{count(found.lost, 'key')} would lose what it cannot hold ({in_words(found.kinds)})",
-                "Look at --dry-run; --accept-loss restores the keys without it. Nothing was written.",
+                f"{how_many(found.lost, found.kinds)} would lose what it cannot hold ({in_words(found.kinds)})",
+                "--accept-loss restores them without it. Nothing was written.",
                 [line(loss) for loss in found.named], found.lost,
             )  # fmt: skip
 

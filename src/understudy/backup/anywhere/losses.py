@@ -17,8 +17,7 @@ FIELD_EXPIRY, STREAM_COUNTERS, CONSUMER_TIMES = "field-expiry", "stream-counters
 IDLE_TIME, FREQUENCY, WHOLE_KEY, FUNCTION = "idle-time", "frequency", "whole-key", "function-library"
 WORDS = {
     FIELD_EXPIRY: "the expiry of its fields",
-    STREAM_COUNTERS: "how many entries were ever added, deleted and read (entries-added, max-deleted-entry-id, "
-    "entries-read)",
+    STREAM_COUNTERS: "its counters (entries-added, max-deleted-entry-id, entries-read)",
     CONSUMER_TIMES: "when its consumers were last seen and active",
     IDLE_TIME: "how long it was idle",
     FREQUENCY: "how often it was used",
@@ -73,11 +72,19 @@ def in_words(kinds: Mapping[str, int]) -> str:
     return ", ".join(f"{kind} {number:,}" for kind, number in sorted(kinds.items()))
 
 
+def how_many(lost: int, kinds: Mapping[str, int]) -> str:
+    """Return `9 keys and 1 function library`."""
+    libraries = kinds.get(FUNCTION, 0)
+    told = [count(lost - libraries, "key")] if lost > libraries else []
+    told += [f"{libraries:,} function {'library' if libraries == 1 else 'libraries'}"] if libraries else []
+    return " and ".join(told)
+
+
 def described(named: Sequence[Mapping[str, Any]], lost: int, kinds: Mapping[str, int], *, dry_run: bool) -> list[str]:
     """Return what a restore tells of losses: how many, of what kinds, and in a dry run each of the first thousand."""
     if not lost:
         return []
-    what = f"{count(lost, 'key')} lose what the server cannot hold: {in_words(kinds)}"
+    what = f"{how_many(lost, kinds)} lose what the server cannot hold: {in_words(kinds)}"
     if not dry_run:
         return [f"Accepted: {what}", "--json names them."]
     more = [f"[DRY RUN]   and {lost - len(named):,} more"] if lost > len(named) else []

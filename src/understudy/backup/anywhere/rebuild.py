@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from understudy.backup.anywhere.commands import commands_of
+from understudy.backup.anywhere.commands import PAD, commands_of
 from understudy.backup.anywhere.fit import Owners
 from understudy.backup.anywhere.losses import WHOLE_KEY, Losses, is_module, line, told_by_payload, told_by_stream
 from understudy.backup.anywhere.same import same
@@ -193,7 +193,12 @@ class Rebuilder:
         able = self._owners.of(router, entry.key).abilities
         newest = None if able.field_expiries else ("redis", (7, 0) if able.stream_counters else (6, 2))
         try:
+            zeros = kind == "zset" and wire.call("ZCOUNT", b"0", 0, 0)
+            if zeros:
+                yield [("ZADD", b"0", 0, PAD)]
             yield from slices.read(wire, b"0", kind, slice_bytes=_SLICE_BYTES, newest=newest)
+            if zeros:
+                yield [("ZREM", b"0", PAD)]
         finally:
             if not wire.broken:
                 wire.pipeline([("FLUSHDB",)])

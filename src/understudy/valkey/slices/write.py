@@ -152,7 +152,7 @@ class _Building:
         elif word == "XADD":
             self.size_command = "XLEN"
             self.added += 1
-        elif word in ("XDEL", "XTRIM"):
+        elif word in ("XDEL", "XTRIM", "ZREM"):
             self.added -= reply
 
     def finish(self, key: bytes, expire_at_ms: int | None, overwrite: bool) -> Written:
