@@ -46,11 +46,13 @@ HOUR = 3_600_000
 class Held:
     """A set, and what the server said it held: `(db, key)` to type, bytes of the dump, and expiry.
 
-    `locked` is the same, encrypted for the key in `identity`; `dump` the server's own file.
+    `locked` is the same, encrypted for the key in `identity`, `sliced` one with big keys in slices; `dump` the server's
+    own file.
     """
 
     directory: Path
     locked: Path
+    sliced: Path
     identity: Path
     dump: Path
     keys: dict[tuple[int, bytes], Any]
@@ -74,6 +76,9 @@ def commands(now_ms: int) -> list[tuple[Any, ...]]:
         ("RPUSH", "list:many", *(f"item-{n}" for n in range(25_000))),
         ("SADD", "set:1", "c", "a", "b"),
         ("SADD", "set:many", *(f"member-{n:05d}" for n in range(3_000))),
+        ("XADD", "stream:many", "1-1", "seat", "x" * 60_000),
+        *(("XADD", "stream:many", f"{n}-1", "seat", "x" * 100) for n in range(2, 1_200)),
+        ("XGROUP", "CREATE", "stream:many", "billing", "0"),
         ("HSET", "hash:many", *(word for n in range(1_500) for word in (f"field-{n:04d}", n))),
         ("XADD", "stream:1", "1-1", "seat", "A-1", "seat", "A-2"),
         ("XADD", "stream:1", "2-1", "seat", b"\xff"),
@@ -121,12 +126,13 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> Held:
             wire.call("SAVE")
         dump = Path(shutil.copy(server.nodes[0].directory / "dump.rdb", folder / "dump.rdb"))
         backup = backed_up(target, folder / "sets", chunk_keys=100)
+        sliced = backed_up(target, folder / "sliced", slice_bytes=50_000, match="*:many")
         secret = pyrage.x25519.Identity.generate()
         (folder / "key").write_text(f"{secret}\n")
         lock = Lock((str(secret.to_public()),), None)
         with contextlib.closing(RedisComponent(target)) as component:
             locked = take([component], LocalRepository(folder / "locked"), None, "local", Silent(), lock=lock).backup
-    return Held(backup.directory, locked.directory, folder / "key", dump, keys, now_ms)
+    return Held(backup.directory, locked.directory, sliced.directory, folder / "key", dump, keys, now_ms)
 
 
 @pytest.fixture
@@ -288,7 +294,27 @@ def test_large_collections_are_read_in_pages(inspect: Any) -> None:
     rows = {row["key"]: row for row in map(json.loads, inspect("--values", "--match", "*:many", "--json").splitlines())}
     assert rows["hash:many"]["value"] == {f"field-{n:04d}": str(n) for n in range(1_500)}
     assert rows["set:many"]["value"] == [f"member-{n:05d}" for n in range(3_000)]
-    assert [name for name, row in rows.items() if "truncated" in row] == ["list:many"]
+    assert {name for name, row in rows.items() if "truncated" in row} == {"list:many", "stream:many"}
+
+
+def test_keys_in_slices_are_counted_listed_and_shown_like_others(inspect: Any, held: Held) -> None:
+    sliced = str(held.sliced)
+    found = json.loads(inspect("--json", "--match", "*:many", name=sliced))["redis"]
+    assert found["keys"] == 4
+    assert sums(found["types"]) == sums(found["databases"]) == (4, found["bytes"])
+    assert len(list(held.sliced.glob("slices/*.resp"))) >= 3
+    for most in ("100000000", "1000"):
+        words = ("--values", "--json", "--match", "*:many", "--most-bytes", most)
+        whole = {row["key"]: row for row in map(json.loads, inspect(*words).splitlines())}
+        for line in inspect(*words, name=sliced).splitlines():
+            row, other = json.loads(line), whole.pop(json.loads(line)["key"])
+            assert (row["length"], row.get("truncated")) == (other["length"], other.get("truncated"))
+            if row["key"] in ("list:many", "stream:many") or "truncated" not in row:
+                named = ("last_id", "groups") if row["key"] == "stream:many" and "truncated" in row else ()
+                assert [row["value"][name] for name in named] == [None] * len(named)
+                changed = dict.fromkeys(named)
+                assert row["value"] == (other["value"] | changed if named else other["value"])
+        assert not whole
 
 
 def test_values_as_csv_and_parquet_and_a_table(inspect: Any, held: Held, tmp_path: Path) -> None:

@@ -193,6 +193,11 @@ def test_every_command_takes_a_set_of_rdb_files(
 
     told = said("check")
     assert (told["keys"], told["whole"], told["read"]) == (held.keys, True, True)
+    inspected = said("inspect")["redis"]
+    assert {row["type"]: row["keys"] for row in inspected["types"]} == rdb_set.metadata.components["redis"]["types"]
+    assert inspected["expiry"]["now"][1]["keys"] == 1  # `gone`
+    (half,) = json.loads(typed("inspect", "--key", "half", "--json", env=env).stdout)
+    assert (half["value"], [*half["field_expire_at_ms"]]) == ({"stays": "1", "gone": "2"}, ["gone"])
     dry = typed("restore", "--dry-run", "--match", "{tag}:*", env=env)
     assert dry.returncode == 0, dry.stderr
     assert f"from: rdb/ ({held.keys} keys), functions/libraries.jsonl" in dry.stdout

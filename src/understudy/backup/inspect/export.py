@@ -87,12 +87,14 @@ def write_csv(rows: Iterable[Row], out: BinaryIO, values: bool = False) -> int:
     """
     text = io.TextIOWrapper(out, "utf-8", newline="", write_through=True)
     table = csv.writer(text, lineterminator="\n")
-    table.writerow((*COLUMNS, *(VALUE_COLUMNS if values else ())))
     written = 0
-    for row in rows:
-        table.writerow(_cells(row, values))
-        written += 1
-    text.detach()
+    try:
+        table.writerow((*COLUMNS, *(VALUE_COLUMNS if values else ())))
+        for row in rows:
+            table.writerow(_cells(row, values))
+            written += 1
+    finally:
+        text.detach()  # else it would close what is not its own
     return written
 
 

@@ -39,7 +39,7 @@ def head(found: Contents) -> list[str]:
     told = [f"Set {metadata.id}, taken {metadata.id.created:%Y-%m-%d %H:%M:%S} UTC by {plain(metadata.tool)}"]
     for name, said in metadata.components.items():
         about = component(name, said)
-        told.append(f"{title_of(name)}: {plain(about['summary'])}")
+        told.append(f"{plain(title_of(name))}: {plain(about['summary'])}")
         for each in about.get("databases", ()):
             tables = each["tables"]
             told.append(f"  {plain(str(each['name']))}: {count(len(tables), 'table')}")
@@ -47,7 +47,7 @@ def head(found: Contents) -> list[str]:
             points = each["points"]
             shown = "–".join(f"{one:,}" for one in points) if isinstance(points, list) else f"{points:,}"
             told.append(f"  {plain(str(each['name']))}: {shown} points")
-    told += [f"Missing: {title_of(name)} ({plain(why)})" for name, why in metadata.missing.items()]
+    told += [f"Missing: {plain(title_of(name))} ({plain(why)})" for name, why in metadata.missing.items()]
     return told
 
 
