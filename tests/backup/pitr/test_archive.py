@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +20,13 @@ from archiving import (
     windows,
     wrong_seconds,
 )
+from s3 import BUCKET, s3_server
 from support import eventually
 from understudy import lab
 from understudy.backup.pitr.follow import Follower
+from understudy.backup.pitr.objects import open_objects
 from understudy.lab import Lab
-from understudy.valkey.discovery import discover
+from understudy.valkey.discovery import discover, info
 from understudy.valkey.target import Mode, Target
 from understudy.valkey.wire import Wire
 
@@ -125,6 +129,31 @@ def test_where_there_is_no_room_the_newest_wins_and_the_rest_is_a_gap(
     assert wrong_seconds(objects, counter) == []
 
 
+def copy_pid(running: Running) -> int:
+    """The process of the one shard's copy."""
+    copy = follower(running)._copy
+    assert copy is not None
+    with copy.server.wire() as wire:
+        return int(info(wire)["process_id"])
+
+
+def test_seconds_in_which_the_copy_lagged_are_not_offered(target: Target, objects: AwayObjects, tmp_path: Path) -> None:
+    with Counter(target) as counter, archiving(target, objects, tmp_path / "copies") as running:
+        eventually(lambda: last_second(objects))
+        pid = copy_pid(running)
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(2.2)
+        os.kill(pid, signal.SIGCONT)
+        reached = int(time.time())
+        eventually(lambda: last_second(objects) > reached)
+    found = windows(objects)
+    assert [gap.why for gap in found.gaps] == [("the copy lagged behind its primary, or was not connected",)]
+    assert found.gaps[0].last - found.gaps[0].first in {1, 2}
+    assert wrong_seconds(objects, counter) == []
+    assert len(infos(objects)) == 1
+    assert running.service.meters[0].missed_seconds in {2, 3}
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Lab]:
     """A cluster for the tests of this file."""
@@ -147,4 +176,57 @@ def test_a_failover_leaves_a_shards_stream_one(cluster: Lab, objects: AwayObject
         eventually(lambda: last_second(objects) > reached + 1)
     assert len(running.streams()) == 3
     assert [one.gap for one in infos(objects)] == [None] * 3
+    assert wrong_seconds(objects, counter) == []
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("layout", ["cluster", "sentinel"])
+def test_a_primary_that_is_killed_costs_seconds_that_are_said_to_be_missing(
+    layout: str, objects: AwayObjects, tmp_path: Path
+) -> None:
+    with getattr(lab, layout)() as found:
+        target = found.target()
+        keys = (b"{b}", b"{c}", b"{a}") if layout == "cluster" else (b"counter",)
+        with Counter(target, keys) as counter, archiving(target, objects, tmp_path / "copies") as running:
+            eventually(lambda: last_second(objects), 60)
+            time.sleep(2)
+            primary = next(shard.primary for shard in discover(target).shards if shard.primary)
+            found.kill(next(node.name for node in found.nodes if node.address == primary.address))
+            eventually(lambda: running.heard("its primary is"), 60)
+            reached = int(time.time())
+            eventually(lambda: last_second(objects) > reached + 2, 60)
+        assert wrong_seconds(objects, counter) == []
+        assert len(windows(objects).spans) >= 2
+        assert windows(objects).gaps[-1].why[0].startswith(("the copy lagged", "a full resync"))
+
+
+@pytest.mark.soak
+def test_a_store_that_hangs_loses_nothing(target: Target, tmp_path: Path) -> None:
+    with s3_server(tmp_path) as store, pytest.MonkeyPatch.context() as patch:
+        for name, value in store.env.items():
+            patch.setenv(name, value)
+        objects = open_objects(f"s3://{BUCKET}/archive")
+        with Counter(target) as counter, archiving(target, objects, tmp_path / "copies") as running:
+            eventually(lambda: last_second(objects))
+            store.process.send_signal(signal.SIGSTOP)
+            time.sleep(15)
+            store.process.send_signal(signal.SIGCONT)
+            back = int(time.time())
+            eventually(lambda: last_second(objects) > back, 90)
+        assert len(windows(objects).spans) == 1, running.said
+        assert wrong_seconds(objects, counter) == []
+
+
+@pytest.mark.soak
+def test_a_copy_that_dies_is_replaced_and_what_it_wrote_is_not_lost(
+    target: Target, objects: AwayObjects, tmp_path: Path
+) -> None:
+    with Counter(target) as counter, archiving(target, objects, tmp_path / "copies") as running:
+        eventually(lambda: last_second(objects))
+        os.kill(copy_pid(running), signal.SIGKILL)
+        eventually(lambda: len(running.streams()) == 2)
+        reached = int(time.time())
+        eventually(lambda: last_second(objects) > reached)
+        eventually(lambda: len(list((tmp_path / "copies").glob("*/shard-1-*"))) == 1)
+    assert [gap.why for gap in windows(objects).gaps] == [("the copy's server ended",)]
     assert wrong_seconds(objects, counter) == []
