@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ EVENTS = (Event(2_000 * MS, "fault", "n", 0, ""), Event(2_001 * MS, "applied", "
 STRICT = Budget(max_downtime_s=5, max_lost=0, max_stale=0, max_doubled=0)
 
 
+@functools.cache
 def good_leg() -> LegFindings:
     """A client that worked all the time, with an operation each 10 ms."""
     operations = [operation(Kind.SET, f"k{n}", f"v{n}", n, n + MS) for n in range(0, 6_000 * MS, 10 * MS)]
