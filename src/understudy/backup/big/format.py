@@ -22,12 +22,14 @@ from understudy.errors import IntegrityError, RefusedError
 from understudy.valkey.abilities import Abilities
 from understudy.valkey.slices import key_place
 from understudy.valkey.slices.commands import batched
-from understudy.valkey.wire import Command
+from understudy.valkey.wire import Command, pack
 
 FOLDER = "slices"
 REQUIRES = "slices"
 _READ_BYTES = 1 << 18
 _MOST_COMMAND_BYTES = (1 << 30) + (1 << 20)  # an element may be half a gigabyte, a hash's field and value both
+_MOST_HEAD_BYTES = 16  # of a command's first line, which says how many words it has
+_LEAST_BYTES = 6  # of a word
 _MOST_LINE_BYTES = 1 << 30
 _MOST_NUMBER = 1 << 62
 _BUILD = {
@@ -167,24 +169,53 @@ def commands(directory: Path, big: BigKey) -> Iterator[list[bytes]]:
     Raises:
         IntegrityError: the file is cut off, or holds anything but commands that build this key.
     """
-    reader = hiredis.Reader()
-    waiting = done = 0
+    size = (directory / big.file).stat().st_size
+    done = 0
     try:
-        with (directory / big.file).open("rb") as file:
-            while data := file.read(_READ_BYTES):
-                waiting += len(data)
-                reader.feed(data)
-                while (command := reader.gets()) is not False:
-                    _check(command, big)
-                    done += 1
-                    waiting = 0
-                    yield command
-                if waiting > _MOST_COMMAND_BYTES:
-                    raise damaged(big.file, "a command is longer than any can be")
-    except (hiredis.ProtocolError, MemoryError, OverflowError) as error:
-        raise damaged(big.file, f"it is no RESP ({error})") from error
-    if waiting or done != big.commands:
-        raise damaged(big.file, f"it holds {done:,} whole commands, and its line says {big.commands:,}")
+        for command in _arrays(directory / big.file, size):
+            _check(command, big)
+            done += 1
+            yield command
+    except (hiredis.ProtocolError, ValueError, EOFError) as error:
+        raise damaged(big.file, f"it is no file of commands ({error})") from error
+    if done != big.commands:
+        raise damaged(big.file, f"it holds {done:,} commands, and its line says {big.commands:,}")
+
+
+def _arrays(path: Path, size: int) -> Iterator[Any]:
+    """Yield the arrays of a RESP file. How many elements each announces is looked at before memory is taken for them.
+
+    Raises:
+        ValueError, EOFError: it is written in another way than ours, or cut off.
+    """
+    reader = hiredis.Reader()
+    begins = 0  # where the next array does, in the file
+    head = b""  # what has been read of its first line
+    known = False  # whether that line was looked at
+    read = 0
+    with path.open("rb") as file:
+        while data := file.read(_READ_BYTES):
+            reader.feed(data)
+            while True:
+                if not known:
+                    head += data[max(0, begins - read) :][: _MOST_HEAD_BYTES - len(head)]
+                    line, end, _ = head.partition(b"\r\n")
+                    if not end and len(head) < _MOST_HEAD_BYTES:
+                        break
+                    if not end or line[:1] != b"*" or not line[1:].isdigit() or int(line[1:]) > size // _LEAST_BYTES:
+                        raise ValueError("a command's first line is none")
+                    known = True
+                command = reader.gets()
+                if command is False:
+                    break
+                yield command
+                begins += len(pack(command)) if type(command) is list else size
+                head, known = b"", False
+            read += len(data)
+            if read - begins > _MOST_COMMAND_BYTES:
+                raise ValueError("a command is longer than any can be")
+    if begins != read:
+        raise EOFError("it ends in the middle of one")
 
 
 def lost_of(directory: Path, big: BigKey, able: Abilities) -> set[str]:
