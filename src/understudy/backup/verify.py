@@ -184,7 +184,9 @@ def _look_for_extra(
                     wanted = {fingerprint(db, name): name for name in names if only is None or only.fullmatch(name)}
                     database.execute("CREATE TEMP TABLE asked (print INTEGER PRIMARY KEY)")
                     database.executemany("INSERT INTO asked VALUES (?)", ((value,) for value in wanted))
-                    extra = database.execute("SELECT print FROM asked EXCEPT SELECT print FROM seen").fetchall()
+                    extra = database.execute(
+                        "SELECT print FROM asked WHERE print NOT IN (SELECT print FROM seen)"
+                    ).fetchall()
                     database.execute("DROP TABLE asked")
                     for (value,) in extra:
                         report.note("extra", name_of(wanted[value]))
