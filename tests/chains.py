@@ -7,10 +7,12 @@ without its cause.
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 
 from understudy.backup.replica.cut import Cut
 from understudy.valkey.router import Router
@@ -96,6 +98,30 @@ class Chains:
             if any(stands[step % count] != step for step in range(max(1, last - count + 1), last + 1)):
                 found.append(f"writer {writer}: {stands}")
         return found
+
+
+@contextmanager
+def apart(chains: Chains) -> Iterator[None]:
+    """Have them write in a process of their own while the block runs: what is measured here shares no lock."""
+    ours, theirs = multiprocessing.get_context("fork").Pipe()
+    child = multiprocessing.get_context("fork").Process(target=_write_apart, args=(chains, theirs), daemon=True)
+    child.start()
+    try:
+        assert ours.poll(60), "they do not write"
+        assert ours.recv() == "writing"
+        yield
+        ours.send("enough")
+        chains.steps, chains.slowest_s = ours.recv()
+    finally:
+        child.kill()
+        child.join()
+
+
+def _write_apart(chains: Chains, theirs: Connection) -> None:
+    with chains:
+        theirs.send("writing")
+        theirs.recv()
+    theirs.send((chains.steps, chains.slowest_s))
 
 
 def _slot(tag: str) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from chains import Chains, values_of
+from chains import Chains, apart, values_of
 from conftest import Typed
 from understudy import lab
 from understudy.backup.replica.copies import ANNOUNCED
@@ -391,7 +391,8 @@ def _told(pauses: list[float], chains: Chains) -> str:
 @pytest.mark.soak
 def test_a_hundred_cuts_of_eight_chains_are_whole(cluster: Lab, router: Router, tmp_path: Path) -> None:
     pauses: list[float] = []
-    with Chains(cluster.target()) as chains:
+    chains = Chains(cluster.target())
+    with apart(chains):
         for _ in range(100):
             with cut(router, tmp_path, Silent()) as made:
                 assert chains.torn(values_of(made)) == []

@@ -28,6 +28,7 @@ _PATIENCE_S = 90.0  # without a byte; a diskless sync begins 5 s late by default
 _MOST_SYNCS = 5
 _WATCH_EVERY_S = 1.0
 _IMPORTING = "clusterRDBLoadSlotImport"  # where a server that is no cluster dies: of a source with a slot on its way in
+_REPORT = "BUG REPORT START"  # what follows tells of the server, not of what it was sent
 _NO_ONE = pack(("REPLICAOF", "NO", "ONE"))
 _SYNC_BEGAN = re.compile(r"Full resync from (?:master|primary)", re.IGNORECASE)
 _COMPLAINT = re.compile(
@@ -161,7 +162,9 @@ class Copy:
 
     def trouble(self) -> str:
         """Return why it does not follow, in its own words or the relay's; empty where neither complains."""
-        lines = [re.split(r" [*#.-] ", line, maxsplit=1)[-1].strip() for line in self.said().splitlines()]
+        lines = [
+            re.split(r" [*#.-] ", line, maxsplit=1)[-1].strip() for line in self.said().split(_REPORT)[0].splitlines()
+        ]
         relayed = self._tunnel.trouble if self._tunnel else ""
         return relayed or next((line for line in reversed(lines) if _complains(line)), "")
 
@@ -273,8 +276,14 @@ def _state(copy: Copy) -> Sync:
         ) from error
 
 
+def _raise_where_slots_came_in(copy: Copy) -> None:
+    if _IMPORTING in copy.said():
+        raise UnreachableError(f"copying {copy.primary}", f"{copy.primary} took slots in while it was copied")
+
+
 def _raise_what_never_mends(copy: Copy) -> None:
     """Raise what no further try would change."""
+    _raise_where_slots_came_in(copy)
     why = copy.trouble()
     if _NO_RIGHT.search(why):
         raise NotAuthorisedError(f"copying {copy.primary}", why, ACL_HINT)
