@@ -53,11 +53,11 @@ def test_none_is_no_figure() -> None:
 def test_a_reader_sees_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     path = tmp_path / "understudy.prom"
     over = threading.Event()
-    seen: list[str] = []
+    seen: set[str] = set()
 
     def read() -> None:
         while not over.is_set():
-            seen.append(path.read_text())
+            seen.add(path.read_text())
 
     def filled(value: int) -> Figures:
         figures = Figures()
