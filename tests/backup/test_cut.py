@@ -24,7 +24,7 @@ from understudy.backup.replica.cut import cut
 from understudy.backup.replica.pause import BOUND_MS, only_chatter
 from understudy.backup.replica.tunnel import Tunnel
 from understudy.drill.promote import is_primary, promote
-from understudy.errors import IncompleteError, NotAuthorisedError
+from understudy.errors import IncompleteError, NotAuthorisedError, UnderstudyError
 from understudy.lab import Lab
 from understudy.lab.reshard import move_slot
 from understudy.lab.server import LabNode
@@ -316,11 +316,17 @@ class Chaos(threading.Thread):
         try:
             while not self.over.wait(self.chance.uniform(1.0, 4.0)):
                 act = self.chance.choice([self.fail_over, self.kill, self.move_by_key, self.move_at_once])
+                until(self.whole)
                 act()
                 self.done[act.__name__] = self.done.get(act.__name__, 0) + 1
         except BaseException as error:
             self.problem = error
             raise
+
+    def whole(self) -> bool:
+        """Tell whether every replica follows its primary."""
+        told = [str(self.cluster.call(node, "INFO", "replication")) for node in self.cluster.nodes]
+        return all("role:master" in one or "master_link_status:up" in one for one in told)
 
     def fail_over(self) -> None:
         with Router(self.cluster.target()) as router:
@@ -344,7 +350,16 @@ class Chaos(threading.Thread):
             shards = [one for one in router.topology.shards if one.primary and slot not in one.slots]
             goal = self.chance.choice(shards).primary
             assert goal
-            move_slot(router, slot, goal)
+
+            def moved() -> bool:
+                try:
+                    move_slot(router, slot, goal)
+                except UnderstudyError:  # no replica has heard of it yet: gone on with
+                    router.refresh()
+                    return False
+                return True
+
+            until(moved)
             until(lambda: _agreed(router))
 
     def move_at_once(self) -> None:
@@ -416,6 +431,7 @@ def test_a_hundred_cuts_are_whole_while_primaries_die_and_slots_move(seed: int, 
             with cut(router, tmp_path, Lines(sys.stderr), attempts=100, patience_s=120) as made:
                 assert chains.torn(values_of(made)) == []
             pauses.append(made.paused_ms)
+            print(f"{len(pauses)} of 100", file=sys.stderr)
             for why in made.abandoned:
                 kind = "".join(letter for letter in why if not letter.isdigit())
                 abandoned[kind] = abandoned.get(kind, 0) + 1

@@ -6,15 +6,16 @@ the source: its rights are tried with words that no server takes, after it has l
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from understudy.backup.replica.copies import ACL_HINT
 from understudy.backup.replica.pause import PAUSE_RIGHT
-from understudy.errors import NotAuthorisedError, RefusedError, UnderstudyError
+from understudy.errors import IncompleteError, NotAuthorisedError, RefusedError, UnderstudyError
 from understudy.lab.memory import available_bytes
 from understudy.lab.servers.valkey import Binary, find_binary, version_of
 from understudy.pages.figures import seconds, size
@@ -34,6 +35,14 @@ _COPY_TAKES = 1.1  # of the memory that the source's data takes
 _LEAST_OF_SET = 0.1  # a set is hardly ever smaller than a tenth of the memory that its data takes
 _FORK_ROOM = 0.25  # of the data: what writes may double while the source's child sends it
 _BUILT_IN = {"lua"}
+_QUESTIONS: tuple[Command, ...] = (
+    ("INFO", "server"),
+    ("INFO", "memory"),
+    ("INFO", "replication"),
+    ("CONFIG", "GET", "client-output-buffer-limit"),
+    ("CONFIG", "GET", "repl-diskless-sync-delay"),
+    ("MODULE", "LIST"),
+)
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,7 @@ def check(router: Router, folder: Path, progress: Progress, *, pause: bool) -> N
     Raises:
         NotAuthorisedError: the user may not do what a replica does.
         RefusedError: it cannot work as things stand.
+        IncompleteError: it is a replica that is not in sync.
         NotFoundError: there is no server here that could be a copy.
     """
     doing = f"copying {router.target}"
@@ -72,11 +82,9 @@ def check(router: Router, folder: Path, progress: Progress, *, pause: bool) -> N
         raise RefusedError(doing, "a proxy stands before it, and shows no primary that could be followed", SCAN)
     ours = find_binary()
     primaries = router.primaries
-    facts = []
     for address in primaries:
         _try_rights(router.target.at(address), address, pause=pause and len(primaries) > 1)
-        facts.append(_ask(router, address))
-    for warning in judge(facts, ours, available_bytes(), shutil.disk_usage(folder).free):
+    for warning in judge(_ask(router, primaries), ours, available_bytes(), shutil.disk_usage(folder).free):
         progress.say(f"Warning: {warning}")
 
 
@@ -166,25 +174,28 @@ def _refusal(address: Address, command: str, reply: Reply, hint: str) -> Underst
     return None
 
 
-def _ask(router: Router, address: Address, clock: Callable[[], float] = time.monotonic) -> Facts:
-    with Wire(address, router.target.at(address)) as wire:
-        began = clock()
-        server, memory, first, limits, delay, modules = wire.pipeline(
-            [
-                ("INFO", "server"),
-                ("INFO", "memory"),
-                ("INFO", "replication"),
-                ("CONFIG", "GET", "client-output-buffer-limit"),
-                ("CONFIG", "GET", "repl-diskless-sync-delay"),
-                ("MODULE", "LIST"),
-            ]
-        )
+def _ask(router: Router, addresses: Sequence[Address]) -> list[Facts]:
+    """Ask every primary, and once more after a moment how far its stream is: that tells how much is written."""
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(Wire(address, router.target.at(address))) for address in addresses]
+        began = time.monotonic()
+        replies = [wire.pipeline(_QUESTIONS) for wire in wires]
         time.sleep(_RATE_OVER_S)
-        second = wire.call("INFO", "replication")
-        over_s = clock() - began
-    about, used = _facts(server), _facts(memory)
+        later = [_facts(wire.call("INFO", "replication")) for wire in wires]
+        over_s = time.monotonic() - began
+    return [_read(*row, over_s) for row in zip(addresses, replies, later, strict=True)]
+
+
+def _read(address: Address, replies: Sequence[Reply], later: Mapping[str, str], over_s: float) -> Facts:
+    server, memory, first, limits, delay, modules = replies
+    about, used, before = _facts(server), _facts(memory), _facts(first)
+    if before.get("role") == "slave" and before.get("master_link_status") != "up":
+        raise IncompleteError(
+            f"copying {address}", "it is a replica, and not in sync with its primary",
+            "Wait until INFO replication says master_link_status:up, or name the primary.",
+        )  # fmt: skip
     name = "valkey" if "valkey_version" in about else "redis"
-    grown = int(_facts(second).get("master_repl_offset", 0)) - int(_facts(first).get("master_repl_offset", 0))
+    grown = int(later.get("master_repl_offset", 0)) - int(before.get("master_repl_offset", 0))
     return Facts(
         address,
         (name, about.get("valkey_version") or about.get("redis_version", "0")),

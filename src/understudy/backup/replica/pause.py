@@ -32,12 +32,10 @@ class Position:
 
     @classmethod
     def read(cls, wire: Wire, reply: Reply) -> Position:
-        """Read INFO replication of a primary. Raises `UnsettledError` where it is none any more."""
+        """Read INFO replication of a primary, or of a replica that passes the same stream on."""
         if isinstance(reply, ReplyError):
             raise error_for(wire.address, ("INFO", "replication"), reply)
         facts = parse_info(reply)
-        if facts.get("role") != "master":
-            raise UnsettledError(f"asking {wire.address}", f"{wire.address} is no primary any more")
         return cls(facts["master_replid"], int(facts["master_repl_offset"]))
 
 
@@ -101,6 +99,8 @@ class Pause:
             if isinstance(held, ReplyError):
                 raise _not_let(wire, ("CLIENT PAUSE",), held)
             self.at[wire] = Position.read(wire, facts)
+            if parse_info(facts).get("role") != "master":
+                raise UnsettledError(f"asking {wire.address}", f"{wire.address} is no primary any more")
 
     def _read(self, wire: Wire) -> Reply:
         reply = wire.read()
