@@ -45,12 +45,15 @@ class AwayObjects(LocalObjects):
     """A repository that can be away."""
 
     away = False
+    keeps_bases_waiting = False
 
     def put(self, path: str, data: bytes) -> None:
         self._refuse()
         super().put(path, data)
 
     def put_file(self, path: str, file: Path, advance: Callable[[int], None] = lambda _: None) -> None:
+        while self.keeps_bases_waiting and "/base." in path:
+            time.sleep(0.05)
         self._refuse()
         super().put_file(path, file, advance)
 

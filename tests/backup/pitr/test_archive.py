@@ -61,7 +61,13 @@ def test_each_second_shows_what_was_written_by_then_also_across_a_new_base(
     with Counter(target) as counter, archiving(target, objects, tmp_path / "copies") as running:
         eventually(lambda: last_second(objects))
         began = last_second(objects)
+        objects.keeps_bases_waiting = True
         follower(running).request_base()
+        eventually(lambda: len(follower(running).ledger.streams()) == 2)
+        asked = int(time.time())
+        eventually(lambda: last_second(objects) > asked)  # the old stream does not wait for the new base
+        assert len(running.streams()) == 1
+        objects.keeps_bases_waiting = False
         eventually(lambda: len(running.streams()) == 2)
         reached = int(time.time())
         eventually(lambda: last_second(objects) > reached)
