@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from understudy.valkey.payload import rdb_version
 from understudy.valkey.router import Router
 from understudy.valkey.target import Mode, Target
 from understudy.valkey.wire import Command, Wire
-from versions import Facts, Fleet, differences, facts, fill, older, reported
+from versions import Facts, Fleet, differences, everything, facts, fill, older, reported
 
 pytestmark = pytest.mark.long(20)
 NOW_MS = 1_700_000_000_000
@@ -82,8 +83,14 @@ def built(entries: Sequence[Entry], target: Target, reader: Target, **options: A
 
 WORDS = st.binary(max_size=12) | st.sampled_from([b"", b"0", b"-0", b"007", b"12", b"x" * 70, b"a" * 300])
 SCORES = st.floats(allow_nan=False) | st.sampled_from([0.0, -0.0, 5e-324, float("inf"), 1e17])
-IDS = st.tuples(st.integers(0, 6), st.integers(0, 3)).map(lambda pair: f"{pair[0]}-{pair[1]}")
+IDS = st.integers(0, 9).map(lambda number: f"{number}-{number % 2}")
 GROUPS, CONSUMERS = st.sampled_from(["g", "h", ""]), st.sampled_from(["ann", "", b"\xff"])
+BEGUN: list[Command] = [
+    *(("XADD", "k", f"{number}-{number % 2}", "f", number) for number in range(1, 7)),
+    *(("XGROUP", "CREATE", "k", group, "0") for group in ("g", "h", "")),
+    ("XREADGROUP", "GROUP", "g", "ann", "COUNT", 4, "STREAMS", "k", ">"),
+]
+PAD = b"p" * 200  # makes a skip list of a sorted set, in which the sign of a zero is kept
 STREAM = st.lists(
     st.one_of(
         st.tuples(st.just("XADD"), IDS, WORDS, WORDS).map(lambda row: (row[0], "k", *row[1:])),
@@ -103,14 +110,18 @@ STREAM = st.lists(
         ),
     ),
     min_size=3,
-    max_size=40,
-)
+    max_size=30,
+).map(lambda some: [*BEGUN, *some])
 VALUES: st.SearchStrategy[list[Command]] = st.one_of(
     WORDS.map(lambda word: [("SET", "k", word)]),
     st.lists(WORDS, min_size=1).map(lambda words: [("RPUSH", "k", *words)]),
     st.lists(WORDS | st.integers(-(1 << 63), (1 << 63) - 1), min_size=1).map(lambda words: [("SADD", "k", *words)]),
     st.dictionaries(WORDS, SCORES, min_size=1).map(
-        lambda pairs: [("ZADD", "k", *(word for member, score in pairs.items() for word in (repr(score), member)))]
+        lambda pairs: [
+            ("ZADD", "k", 1, PAD),
+            ("ZADD", "k", *(word for member, score in pairs.items() for word in (repr(score), member))),
+            ("ZREM", "k", PAD),
+        ]
     ),
     st.dictionaries(WORDS, st.tuples(WORDS, st.none() | st.integers(1, 3)), min_size=1).map(
         lambda fields: [
@@ -143,6 +154,8 @@ def arrives(commands: list[Command], fleet: Fleet, reader: Target, version: str)
 
 @pytest.mark.parametrize("version", ["6.2", "7.0"])
 @hypothesis.given(commands=VALUES)
+@hypothesis.example(commands=[("ZADD", "k", 1, PAD), ("ZADD", "k", "-0.0", "m", "0", "n"), ("ZREM", "k", PAD)])
+@hypothesis.example(commands=list(everything(random.Random(1))))
 @SOME
 def test_any_value_arrives_or_is_told(commands: list[Command], fleet: Fleet, reader: Target, version: str) -> None:
     arrives(commands, fleet, reader, version)
