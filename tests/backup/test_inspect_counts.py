@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from understudy.backup.inspect.elements import Pages
 from understudy.backup.inspect.export import form_of, json_line, write_csv, write_parquet
 from understudy.backup.inspect.heavy import Heavy
 from understudy.backup.inspect.listing import Row
@@ -20,7 +21,7 @@ from understudy.backup.inspect.summary import counted
 from understudy.backup.inspect.tally import WHEN, Plan, Tally
 from understudy.backup.inspect.tell import prefixes, sizes
 from understudy.backup.inspect.times import iso, moment
-from understudy.backup.inspect.values import Room, number, whole
+from understudy.backup.inspect.values import READ, Room, number, whole
 from understudy.backup.record import Records
 from understudy.backup.tasks.write_keys import name_of
 from understudy.errors import UsageError
@@ -88,6 +89,7 @@ def test_every_view_adds_up_to_all_keys_however_the_keys_are_shared_out(rows: li
     past = sum(row[3] is not None and row[3] <= NOW for row in rows)
     assert [row[1] for row in found.at_taking[:2]] == [never, past]
     assert [row[0] for row in found.now] == list(WHEN)
+    assert found.now[1][1] == sum(row[3] is not None and row[3] <= NOW + 2 * HOUR for row in rows)
     assert [one[0] for one in found.largest] == sorted((row[4] for row in rows), reverse=True)[: PLAN.top]
     by_prefix = Counter(prefix(row[0], SEPARATORS, 1) for row in rows)
     assert all(by_prefix[begins] == number for begins, number, _ in found.prefixes)
@@ -139,7 +141,7 @@ def test_csv_gives_back_every_name_and_holds_no_formula(key: bytes, expiry: int 
     text = out.getvalue().decode()
     assert all(one.isprintable() or one == "\n" for one in text)
     (row,) = csv.DictReader(io.StringIO(text, newline=""))
-    name = a2b_base64(row["key_b64"]) if row["key_b64"] else row["key"].encode()
+    name = a2b_base64(row["key_b64"].removeprefix("base64:")) if row["key_b64"] else row["key"].encode()
     assert name == key
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r")) for cell in row.values())
     line = json.loads(json_line(Row(key, 0, "string", 12, expiry)))
@@ -158,6 +160,9 @@ def test_a_text_is_cut_between_characters_and_a_score_is_a_number() -> None:
     assert whole(b"\xff\xfe\xfd\xfc\xfb") == b"\xff\xfe\xfd\xfc\xfb"
     room = Room(4)
     assert [room.take(b"abc"), room.take("이".encode()), room.over, room.cut] == ["abc", "", True, True]
+    room = Room(6)
+    assert READ["list"](Pages(None, "list", b"k", 3, [b"abc", b"def", b"ghi"]), room) == ["abc", "def"]  # type: ignore[arg-type]
+    assert room.cut
     assert [number(one) for one in (b"1.5", b"3", b"inf", b"-inf", b"1e+300")] == [1.5, 3, "inf", "-inf", 1e300]
 
 

@@ -82,7 +82,8 @@ def cell(text: str) -> str:
 def write_csv(rows: Iterable[Row], out: BinaryIO, values: bool = False) -> int:
     """Write CSV with a header, in UTF-8; return how many keys.
 
-    `key` is the name as people read it; where that is not the name itself, `key_b64` is. A value stands there as JSON,
+    `key` is the name as people read it; where that is not the name itself, `key_b64` is,
+    behind `base64:`. A value stands there as JSON,
     which begins with a quote, a bracket or a brace, and so never like a formula.
     """
     text = io.TextIOWrapper(out, "utf-8", newline="", write_through=True)
@@ -100,7 +101,8 @@ def write_csv(rows: Iterable[Row], out: BinaryIO, values: bool = False) -> int:
 
 def _cells(row: Row, values: bool) -> list[Any]:
     name = cell(name_of(row.key)) if row.key else ""
-    exact = b"" if name.encode(errors="replace") == row.key else b2a_base64(row.key, newline=False)
+    # base64 may begin with a plus
+    exact = b"" if name.encode(errors="replace") == row.key else b"base64:" + b2a_base64(row.key, newline=False)
     expires = "" if row.expire_at_ms is None else iso(row.expire_at_ms)
     cells = [name, exact.decode(), row.db, row.type, row.size, row.expire_at_ms, expires]
     if values:

@@ -125,6 +125,6 @@ def _large(one: Large, redis: Counted, names: bool) -> Bar:
     if not names:
         begins = prefix(key, redis.plan.separators, redis.plan.depth)
         several = begins is not None and any(row[0] == begins and row[1] > 1 for row in redis.prefixes)
-        title = f"{brief(name_of(begins))}…" if begins is not None and several else "(a key)"
+        title = f"{brief(name_of(begins))}…" if begins is not None and several else "a key"
     note = "" if at == NEVER or not names else f"expires {moment(at)}"
     return Bar(f"{title} ({kind}{f', database {db}' if db else ''})", large, size(large), note)

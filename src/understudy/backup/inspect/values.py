@@ -137,7 +137,7 @@ class Decoder:
         found = []
         for pages in elements.of(self.wire, kind, names):
             room = Room(self.most_bytes)
-            found.append(Readable(_READ[kind](pages, room), pages.length, room.cut))
+            found.append(Readable(READ[kind](pages, room), pages.length, room.cut))
         return found
 
     def _strings(self, names: Sequence[bytes]) -> list[Readable]:
@@ -244,4 +244,4 @@ def _stream(pages: elements.Pages, room: Room) -> Any:
     }
 
 
-_READ = {"list": _list, "set": _set, "zset": _zset, "stream": _stream}
+READ = {"list": _list, "set": _set, "zset": _zset, "stream": _stream}
