@@ -19,7 +19,7 @@ import pytest
 from chains import Chains, apart, values_of
 from conftest import Typed
 from understudy import lab
-from understudy.backup.replica.copies import ANNOUNCED
+from understudy.backup.replica.copies import ANNOUNCED, Copy
 from understudy.backup.replica.cut import cut
 from understudy.backup.replica.pause import BOUND_MS, only_chatter
 from understudy.backup.replica.tunnel import Tunnel
@@ -58,9 +58,18 @@ def replica_of(cluster: Lab, address: Address) -> LabNode:
     return cluster.node(str(shard.replicas[0].address.port))
 
 
-def test_no_effect_stands_in_a_cut_without_its_cause(cluster: Lab, router: Router, tmp_path: Path) -> None:
+def test_no_effect_stands_in_a_cut_without_its_cause(
+    cluster: Lab, router: Router, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = Copy.begin_detach
+
+    def slow(copy: Copy) -> None:
+        time.sleep(0.02)  # time enough for a write that is not held to fall between two detachments
+        quick(copy)
+
     with Chains(cluster.target(), pause_s=0.002) as chains:
-        for _ in range(5):
+        for detach in (quick, slow, slow, slow, quick):
+            monkeypatch.setattr(Copy, "begin_detach", detach)
             before = list(chains.steps)
             with cut(router, tmp_path, Silent()) as made:
                 values = values_of(made)
