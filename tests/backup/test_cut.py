@@ -425,7 +425,7 @@ def test_a_hundred_cuts_of_eight_chains_are_whole(cluster: Lab, router: Router, 
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", [1])
+@pytest.mark.parametrize("seed", [1, 2])
 def test_a_hundred_cuts_are_whole_while_primaries_die_and_slots_move(seed: int, tmp_path: Path) -> None:
     pauses: list[float] = []
     abandoned: dict[str, int] = {}

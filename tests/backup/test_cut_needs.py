@@ -9,9 +9,10 @@ import pytest
 from understudy.backup.replica.fitness import Facts, judge, limits_of_replicas, unreadable
 from understudy.backup.replica.source import Primary, Standing, UnsettledError, View, migrations
 from understudy.backup.replica.source import judge as judged
-from understudy.errors import RefusedError
+from understudy.errors import NotAuthorisedError, RefusedError
 from understudy.lab.servers.valkey import Binary
 from understudy.valkey.target import Address
+from understudy.valkey.wire import ReplyError
 
 GIB = 1 << 30
 OURS = Binary("valkey-server", "valkey", (9, 1, 2))
@@ -143,3 +144,9 @@ def test_only_migrations_that_are_under_way_are_told() -> None:
     job = [b"name", b"x", b"slot_ranges", b"5-5", b"state"]
     assert migrations([[*job, b"success"], [*job, b"failed"]], Address("h", 1)) == []
     assert "h:1 is moving slots (5-5: snapshotting)" in migrations([[*job, b"snapshotting"]], Address("h", 1))
+
+
+def test_a_server_that_does_not_tell_of_its_migrations_is_not_taken_for_one_without() -> None:
+    assert migrations(ReplyError("ERR unknown subcommand"), Address("h", 1)) == []
+    with pytest.raises(NotAuthorisedError, match="NOPERM"):
+        migrations(ReplyError("NOPERM no permissions to run the 'cluster|getslotmigrations' command"), Address("h", 1))

@@ -105,7 +105,13 @@ def _moving(seen: Topology, address: Address) -> list[str]:
 
 
 def migrations(reply: Reply, address: Address) -> list[str]:
-    """Return the atomic slot migrations that are under way: those of the past are told as well."""
+    """Return the atomic slot migrations that are under way; none where the server does not know them.
+
+    Raises:
+        NotAuthorisedError: it knows them, and does not tell us.
+    """
+    if isinstance(reply, ReplyError) and str(reply).startswith("NOPERM"):
+        raise _refused(address, MIGRATIONS, reply)
     if not isinstance(reply, list):
         return []
     found = []
