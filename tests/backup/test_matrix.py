@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support import backed_up
+from support import backed_up, repository_root
 from understudy.backup.component import RestoreOptions, RestoreReport
 from understudy.backup.components.redis import RedisComponent
 from understudy.backup.restore import restore
@@ -92,3 +93,15 @@ def test_everything_arrives_or_is_in_the_loss_report(
     if may_lose:
         assert lost == reported(foretold)
         assert done.lost_kinds == foretold.lost_kinds
+
+
+def test_the_page_has_the_table_of_this_test() -> None:
+    page = (repository_root() / "docs" / "anywhere.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if re.match(r"\| (from|Valkey|Redis) ", line)]
+    to = [title.split()[1] for title in rows[0][1:]]
+    told = {
+        (row[0].split()[1], version): set(re.findall(r"`([a-z-]+)`", cell)) if "commands" in cell else set()
+        for row in rows[1:]
+        for version, cell in zip(to, row[1:], strict=True)
+    }
+    assert told == {pair: LOST.get(pair, set()) for pair in itertools.product(VERSIONS, VERSIONS)}
