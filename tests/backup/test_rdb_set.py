@@ -237,13 +237,20 @@ def test_idle_times_come_back_where_the_target_keeps_them(
             component.close()
 
 
-def test_a_set_of_both_is_read_by_its_lines_and_checked_in_both(held: Held, tmp_path: Path) -> None:
+def test_a_set_of_both_is_read_by_its_lines_and_checked_in_both(
+    held: Held, valkey_standalone: Lab, tmp_path: Path
+) -> None:
     backup = taken([Frozen(held.target)], tmp_path, "jsonl", "rdb")
     assert (backup.metadata.version, [*backup.metadata.requires], backup.metadata.keys) == (1, [], held.keys)
     assert backup.metadata.components["redis"]["part_keys"] == [40, held.keys - 40]
     with expanded(backup, LocalRepository(tmp_path), Silent()) as same:
         assert same is backup
     check(backup, Silent())
+    component = RedisComponent(valkey_standalone.target())
+    for options, keys in ((RestoreOptions(dry_run=True), 0), (RestoreOptions(), 2), (RestoreOptions(dry_run=True), 2)):
+        report = component.restore(backup, dataclasses.replace(options, match="{tag}:*"), Silent())
+        assert (report.restored + report.skipped, report.functions, component.existing()) == (2, 0, keys)
+    component.close()
     data = bytearray((backup.directory / "rdb/shard-000.rdb").read_bytes())
     data[len(data) // 2] ^= 1
     with pytest.raises(IntegrityError, match="does not read it"):
@@ -415,6 +422,7 @@ def test_a_backup_is_taken_as_rdb_files_and_a_safety_set_never_is(
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert (told["keys"], [file["keys"] for file in told["components"]["redis"]["rdb"]]) == (50, [50])
+    del env["BACKUP_ENGINE"]  # what a backup could not do with these settings does not keep anybody from a restore
     done = typed("restore", "--overwrite", "--force", "--json", env=env)
     assert done.returncode == 0, done.stderr
     safety = BackupSet.open(tmp_path / json.loads(done.stdout)["safety_set"])
