@@ -18,6 +18,7 @@ from understudy.backup.pitr.lease import LOCK, Holder, Lease, is_over
 from understudy.backup.pitr.objects import LocalObjects
 from understudy.errors import RefusedError
 from understudy.lab import Lab
+from understudy.valkey.wire import Wire
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,16 @@ def test_it_ends_after_the_time_that_was_asked_for_and_ships_what_is_new(typed: 
     done = typed("archive", "--for", "4s", "--every", "1h", env=env)
     assert (done.returncode, done.stderr) == (0, "")
     assert time.time() - 4 < last_second(LocalObjects(Path(env["BACKUP_DIR"]))) < time.time()
+
+
+def test_a_user_without_the_rights_of_a_replica_is_told_which(typed: Typed, env: dict[str, str], server: Lab) -> None:
+    with Wire(server.target().seeds[0], server.target()) as wire:
+        wire.call("ACL", "SETUSER", "archive", "on", ">password", "+info", "+time", "+ping")
+    done = typed("archive", "--for", "7s", env={**env, "REDIS_USERNAME": "archive", "REDIS_PASSWORD": "password"})
+    assert done.returncode == 13
+    assert "NOPERM" in done.stderr
+    assert "+psync +replconf" in done.stderr
+    assert "of some shards nothing was archived" in done.stderr
 
 
 @pytest.mark.parametrize(

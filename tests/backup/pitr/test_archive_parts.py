@@ -8,6 +8,7 @@ import os
 import urllib.request
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyrage
 import pytest
@@ -17,9 +18,10 @@ from hypothesis import strategies as st
 from archiving import ROOT
 from understudy.backup.encryption import Lock
 from understudy.backup.pitr import metrics, status
+from understudy.backup.pitr.follow import Follower
 from understudy.backup.pitr.generations import Rhythm
-from understudy.backup.pitr.journal import PrimaryFacts, held_bytes
-from understudy.backup.pitr.ledger import Ledger, Local, Mark
+from understudy.backup.pitr.journal import Facts, PrimaryFacts, held_bytes
+from understudy.backup.pitr.ledger import Ledger, Local, Mark, Point
 from understudy.backup.pitr.meter import Meter, Troubles
 from understudy.backup.pitr.objects import LocalObjects
 from understudy.backup.pitr.pack import pack, pack_file
@@ -318,3 +320,33 @@ def test_held_bytes_are_those_of_all_files(tmp_path: Path) -> None:
     (tmp_path / "a" / "x").write_bytes(b"12345")
     (tmp_path / "y").write_bytes(b"1")
     assert held_bytes(tmp_path) == 6
+
+
+def test_a_second_is_not_marked_before_the_server_has_written_what_it_held_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = SimpleNamespace(server=SimpleNamespace(directory=tmp_path), wire=None)
+    increment = tmp_path / "appendonlydir" / "appendonly.aof.2.incr.aof"
+    stream = local(tmp_path)
+    increment.write_bytes(b"0123456789")
+    (tmp_path / "appendonlydir" / "appendonly.aof.manifest").write_text(
+        "file appendonly.aof.1.base.rdb seq 1 type b\nfile appendonly.aof.2.incr.aof seq 2 type i\n"
+    )
+    ledger, meter = Ledger(), Meter("shard-1")
+    ledger.begin(stream)
+    troubles = Troubles(meter, lambda _: None, "shard-1")
+    follower = Follower(None, None, Address("h", 1), "shard-1", ledger, meter, troubles, Rhythm(9e9), "why")  # type: ignore[arg-type]
+    follower._generations.attached(copy)  # type: ignore[arg-type]
+    follower._generations._current = stream
+    answers = iter([(999, 10, 0), (1001, 10, 5), (1002, 10, 5), (1003, 15, 0)])
+
+    def facts(_: object) -> Facts:
+        at_ms, written, buffered = next(answers)
+        if written == 15:
+            increment.write_bytes(b"0123456789-----")
+        return Facts(at_ms, True, 0, "", written, buffered, 0, 0, False, False, False)
+
+    monkeypatch.setattr("understudy.backup.pitr.follow._facts", facts)
+    follower._look(copy, 1000, True)  # type: ignore[arg-type]
+    assert ledger.streams()[0].points == [Point(1000, 15)]
+    assert next(answers, None) is None

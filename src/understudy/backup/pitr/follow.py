@@ -7,6 +7,7 @@ that we did not ask for is that of a full resync, and begins a new stream.
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from understudy.backup.pitr.journal import (
 from understudy.backup.pitr.ledger import Ledger, Mark
 from understudy.backup.pitr.meter import Meter, Troubles
 from understudy.backup.replica.copies import Copy, attach
-from understudy.errors import UnderstudyError, UnreachableError, out_of_room
+from understudy.errors import NotAuthorisedError, UnderstudyError, UnreachableError, out_of_room
 from understudy.lab.scratch import Scratch, ScratchServer
 from understudy.valkey.target import Address, Target
 from understudy.valkey.wire import ReplyError, Wire
@@ -37,6 +38,10 @@ _CLOCK_SET_MS = LAG_MS
 _AHEAD_MS = 500
 _UNCONNECTED_S = 5.0
 _MOST_BACKOFF_S = 10.0
+_REFUSED = re.compile(r"NOAUTH|WRONGPASS|NOPERM|unable to AUTH", re.IGNORECASE)
+_RIGHTS = (
+    "Give the user of REDIS_USERNAME its rights: ACL SETUSER NAME +psync +replconf +ping +info +time (docs/archive.md)."
+)
 
 
 class Follower:
@@ -205,7 +210,7 @@ class Follower:
             return None
         for reply in (facts, moment):
             if isinstance(reply, ReplyError):
-                self._troubles.have("its primary", f"asking {self.primary}: {reply}")
+                self._troubles.have("its primary", NotAuthorisedError(f"asking {self.primary}", str(reply), _RIGHTS))
                 return None
         self._troubles.over("its primary")
         found = PrimaryFacts.from_replies(facts, moment, asked_ms, time.time() * 1000)
@@ -228,7 +233,7 @@ class Follower:
             return
         self._down_since = self._down_since or time.monotonic()
         if time.monotonic() - self._down_since > _UNCONNECTED_S:
-            self._troubles.have("following", copy.trouble() or f"the copy has no connection to {self.primary} yet")
+            self._troubles.have("following", _why_not(copy))
 
     def _look(self, copy: Copy, end_ms: int, exact: bool) -> None:
         """Note up to where the journal reaches at the end of a second, and what became of its files."""
@@ -272,6 +277,15 @@ class Follower:
         if self._wire is not None:
             self._wire.close()
             self._wire = None
+
+
+def _why_not(copy: Copy) -> UnderstudyError:
+    """Return why a copy does not follow: what it lacks a right for, or what it complained of last."""
+    doing = f"following {copy.primary}"
+    refused = [line for line in copy.said().splitlines() if _REFUSED.search(line)]
+    if refused:
+        return NotAuthorisedError(doing, re.split(r" [*#.-] ", refused[-1], maxsplit=1)[-1].strip(), _RIGHTS)
+    return UnreachableError(doing, copy.trouble() or "the copy has no connection yet")
 
 
 def _facts(copy: Copy) -> Facts:

@@ -251,14 +251,21 @@ class Service:
             late = [
                 one for one in self._shards.values() if not one.shipper.join(max(0.1, give_up_at - time.monotonic()))
             ]
-            left = [one for one in self._shards.values() if one in late or one.shipper.unshipped]
+            failed = [one for one in self._shards.values() if one in late or one.shipper.unshipped]
+            left = [f"{one.meter.shard}: {one.shipper.unshipped or 'no answer in time'}" for one in failed]
+            empty = [one for one in self._shards.values() if one.meter.shipped_ms is None and one.troubles.any]
+            never = [f"{one.meter.shard}: {one.troubles.any[-1]}" for one in empty]
         if left:
             raise IncompleteError(
                 f"shipping to {self.objects.where} at the end",
                 "what was archived last is not there, and is a gap",
-                "Is the repository reachable? `understudy list` shows what can be restored.",
-                [f"{one.meter.shard}: {one.shipper.unshipped or 'no answer in time'}" for one in left],
-            )
+                "Is the repository reachable? `understudy list` shows what can be restored.", left,
+            )  # fmt: skip
+        if never:
+            raise IncompleteError(
+                f"archiving {self.target}", "of some shards nothing was archived",
+                "Mend that, then start it again; what it needs is in docs/archive.md.", never,
+            )  # fmt: skip
 
     def _live(self) -> set[str]:
         return {stream.id for one in list(self._shards.values()) for stream in one.ledger.streams()}
