@@ -9,15 +9,17 @@ from __future__ import annotations
 import contextlib
 import secrets
 from binascii import crc_hqx
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import groupby
 from typing import Literal
 
 from understudy.errors import UnreachableError
 from understudy.valkey.router import Router
-from understudy.valkey.slices.commands import named
+from understudy.valkey.slices.commands import key_place, named
 from understudy.valkey.slots import key_slot, name_in_slot
+from understudy.valkey.target import Mode
 from understudy.valkey.wire import Command, Reply, ReplyError, pack
 
 PREFIX = b"understudy:building:"
@@ -107,10 +109,12 @@ class _Building:
 
     def build(self, batches: Iterable[Sequence[Command]]) -> str:
         """Run all batches; return why the server refuses one, if it does."""
-        for batch in batches:
+        for batch in self._runs(batches):
             self.begun = True
             commands = [pack(command) for command in named(batch, self.name)]
-            commands.append(pack(("PEXPIRE", self.name, BUILDING_MS)))
+            astray = self.router.target.mode is Mode.ENTERPRISE and key_place(batch[0]) > 1
+            if not astray:
+                commands.append(pack(("PEXPIRE", self.name, BUILDING_MS)))
             replies = self.router.execute([(self.slot, command) for command in commands])
             if replies.resent:
                 raise _Doubt
@@ -118,7 +122,7 @@ class _Building:
                 if isinstance(reply, ReplyError):
                     return str(reply)
                 self._look(command, reply)
-            if replies.values[-1] != 1 and self.counted:
+            if not astray and replies.values[-1] != 1 and self.counted:
                 raise _Doubt  # it is not there any more
             self.done += len(batch)
             self.advance(len(batch))
@@ -129,6 +133,19 @@ class _Building:
             if size != self.added:
                 raise _Doubt  # a failover has lost some of it
         return ""
+
+    def _runs(self, batches: Iterable[Sequence[Command]]) -> Iterator[Sequence[Command]]:
+        """Yield what may be sent at once: all of a batch, unless a proxy would change the order.
+
+        A proxy takes the second word for the key: XGROUP goes astray, is redirected, and arrives after its followers.
+        """
+        for batch in batches:
+            if self.router.target.mode is not Mode.ENTERPRISE:
+                yield batch
+                continue
+            for astray, run in groupby(batch, lambda command: key_place(command) > 1):
+                together = list(run)
+                yield from ([command] for command in together) if astray else [together]
 
     def _look(self, command: Command, reply: Reply) -> None:
         """Compare a reply with what it must be; a write that a failover lost shows."""
