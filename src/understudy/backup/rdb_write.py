@@ -12,12 +12,12 @@ import re
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from understudy.backup.durable import sync
 from understudy.backup.set import FileEntry
@@ -31,6 +31,7 @@ from understudy.valkey.slots import as_ranges, key_slot
 from understudy.valkey.target import Target
 from understudy.valkey.wire import ReplyError, Wire
 
+Result = TypeVar("Result")
 FOLDER = "rdb"
 MAGIC = re.compile(rb"(?:REDIS|VALKEY)(\d{3,4})")
 HEAD_BYTES = 16
@@ -112,7 +113,12 @@ def write_files(
         RefusedError: a server could not write, for want of room for example; `why` is its own reason.
     """
     (into / FOLDER).mkdir(parents=True, mode=0o700, exist_ok=True)
-    told = [_account(number, target, slots, progress) for number, (target, slots) in enumerate(copies)]
+    with stage(progress, "Counting keys by type", None, "keys"):
+        told = _side_by_side(
+            lambda number, target, slots: _account(number, target, slots, progress),
+            [(number, target, slots) for number, (target, slots) in enumerate(copies)],
+            lambda: progress.advance(0),
+        )
     with stage(progress, "Writing RDB files", None, "bytes"):
         written = _save([target for target, _ in copies], progress)
         for place, file in zip(written, told, strict=True):
@@ -150,9 +156,8 @@ def _account(number: int, target: Target, slots: frozenset[int] | None, progress
         keyspace = _keyspace(wire)
         memory = parse_info(wire.call("INFO", "memory"))
     types: Counter[str] = Counter()
-    with stage(progress, "Counting keys by type", sum(keyspace.values()), "keys"):
-        for db in keyspace:
-            types.update(_types(replace(target, db=db), progress))
+    for db in keyspace:
+        types.update(_types(replace(target, db=db), progress))
     return RdbFile(
         f"{FOLDER}/shard-{number:03d}.rdb", sum(keyspace.values()), dict(sorted(types.items())),
         sorted(keyspace) or [0], None if slots is None else as_ranges(slots), int(memory.get("used_memory", 0)),
@@ -204,42 +209,55 @@ def _types(target: Target, progress: Progress) -> Counter[str]:
 def _save(targets: Sequence[Target], progress: Progress) -> list[Path]:
     """Have all of them write side by side; return where their files are.
 
-    SAVE, not BGSAVE: nobody waits for these servers, and a fork could fail for want of memory. Its threads end with
-    the servers, whatever happens here.
+    SAVE, not BGSAVE: nobody waits for these servers, and a fork could fail for want of memory.
     """
     places = [_place(target) for target in targets]
-    saving: list[Future[None]] = []
-    for target in targets:
-        saving.append(Future())
-        threading.Thread(target=_save_one, args=(target, saving[-1]), daemon=True).start()
     seen = 0
-    while True:
-        left = wait(saving, _LOOK_EVERY_S).not_done
+
+    def tell() -> None:
+        nonlocal seen
         now = sum(_grown(place) for place in places)
         progress.advance(max(0, now - seen))
         seen = max(seen, now)
-        if not left:
-            break
-    for future, place in zip(saving, places, strict=True):
-        try:
-            future.result()
-        except ServerSaidError as error:
-            why = complaint(place.parent / "server.log") if (place.parent / "server.log").is_file() else error.why
-            raise RefusedError(
-                f"writing an RDB file in {place.parent}", f"the server could not: {why}",
-                "Free some space there, or use --format jsonl.",
-            ) from error  # fmt: skip
+
+    _side_by_side(_save_one, [*zip(targets, places, strict=True)], tell)
     return places
 
 
-def _save_one(target: Target, done: Future[None]) -> None:
+def _save_one(target: Target, place: Path) -> None:
     try:
         with Wire(target.seeds[0], target, _WITHIN_S) as wire:
             wire.call("SAVE")
-    except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
-        done.set_exception(error)
-    else:
-        done.set_result(None)
+    except ServerSaidError as error:
+        why = complaint(place.parent / "server.log") if (place.parent / "server.log").is_file() else error.why
+        raise RefusedError(
+            f"writing an RDB file in {place.parent}", f"the server could not: {why}",
+            "Free some space there, or use --format jsonl.",
+        ) from error  # fmt: skip
+
+
+def _side_by_side(
+    act: Callable[..., Result], items: Sequence[tuple[Any, ...]], tell: Callable[[], None]
+) -> list[Result]:
+    """Do it for every item, each in a thread of its own, and tell how far that is; return the results in order.
+
+    The threads only wait for servers: where `tell` ends the work, they end with those.
+    """
+    doing: list[Future[Result]] = []
+
+    def one(item: tuple[Any, ...], done: Future[Result]) -> None:
+        try:
+            done.set_result(act(*item))
+        except BaseException as error:  # noqa: BLE001 - raised again by whoever waits
+            done.set_exception(error)
+
+    for item in items:
+        doing.append(Future())
+        threading.Thread(target=one, args=(item, doing[-1]), daemon=True).start()
+    while wait(doing, _LOOK_EVERY_S).not_done:
+        tell()
+    tell()
+    return [each.result() for each in doing]
 
 
 def _place(target: Target) -> Path:
