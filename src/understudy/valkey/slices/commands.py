@@ -10,10 +10,7 @@ Newest = tuple[str, tuple[int, ...]]  # a server's name and version: ("valkey", 
 
 # what a value that was built with commands does not have, by type; a DUMP carries all of it
 LOST: dict[str, tuple[str, ...]] = {
-    "stream": (
-        "how long each consumer has been idle; when and how often each pending entry was delivered is kept",
-        "that the newest deleted id is not known, where a server before 7.0 deleted a pending entry amid the stream",
-    ),
+    "stream": ("how long each consumer has been idle; when and how often each pending entry was delivered is kept",),
 }
 # what a server older than these has no command for
 _SINCE: dict[str, dict[str, tuple[int, ...]]] = {

@@ -1,21 +1,25 @@
 """Read a stream of any size as commands: entries, ids and counters, groups, consumers and pending entries.
 
 Entries and the pending entries of every group are merged by id. An entry that is pending but was deleted is made,
-claimed and deleted again in its place, because nobody may claim what is not there.
+claimed and deleted again in its place, because nobody may claim what is not there. Deleting sets the newest deleted id,
+which can be set to any id afterwards, but not to none: where there is none, such entries are made before all others,
+claimed, and trimmed away, and the stream begins anew.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Generator, Iterator
+from itertools import groupby, islice
 from typing import Any, NamedTuple
 
 from understudy.valkey.slices.commands import Newest, takes
 from understudy.valkey.slices.pages import Pages
-from understudy.valkey.wire import Command, Reply, Wire
+from understudy.valkey.wire import Command, Reply, ReplyError, Wire, error_for
 
 Id = tuple[int, int]
 _PENDING_AT_ONCE = 1000
+_LOOKED_FOR_AT_ONCE = 16  # each answer is a whole entry
 _PLACEHOLDER = (b"-", b"-")
 _NAME = b"understudy"
 _NO_ID = b"0-0"
@@ -44,7 +48,11 @@ def read_stream(wire: Wire, key: bytes, slice_bytes: int, newest: Newest | None)
     if not groups and not about[b"length"]:
         yield (b"XGROUP", b"CREATE", key, _NAME, _NO_ID, b"MKSTREAM")
         yield (b"XGROUP", b"DESTROY", key, _NAME)
-    yield from _entries(wire, key, slice_bytes, heapq.merge(*(pending(wire, key, group) for group in groups)))
+    first = about.get(b"max-deleted-entry-id", _NO_ID) == _NO_ID
+    if first:
+        yield from _gone_first(wire, key, heapq.merge(*(pending(wire, key, group) for group in groups)))
+    waiting = heapq.merge(*(pending(wire, key, group) for group in groups))
+    yield from _entries(wire, key, slice_bytes, waiting, gone_are_made=first)
     yield from _counters(key, about, groups, takes(newest, "stream counters"))
 
 
@@ -63,19 +71,41 @@ def _counters(key: bytes, about: dict[bytes, Any], groups: list[dict[bytes, Any]
         yield command
 
 
-def _entries(wire: Wire, key: bytes, slice_bytes: int, waiting: Iterator[Pending]) -> Iterator[Command]:
+def _gone_first(wire: Wire, key: bytes, waiting: Iterator[Pending]) -> Iterator[Command]:
+    """Make the entries that are pending but were deleted, for those who have them, and trim them away."""
+    by_id = ((entry, list(rows)) for entry, rows in groupby(waiting, key=lambda one: one.id))
+    made = False
+    while some := list(islice(by_id, _LOOKED_FOR_AT_ONCE)):
+        words = [b"%d-%d" % entry for entry, _ in some]
+        replies = wire.pipeline([("XRANGE", key, word, word) for word in words])
+        for word, (_, rows), reply in zip(words, some, replies, strict=True):
+            if isinstance(reply, ReplyError):
+                raise error_for(wire.address, ("XRANGE",), reply)
+            if not reply:
+                made = True
+                yield (b"XADD", key, word, *_PLACEHOLDER)
+                for one in rows:
+                    yield _claim(key, one)
+    if made:
+        yield (b"XTRIM", key, b"MAXLEN", b"0")
+        yield (b"XSETID", key, _NO_ID)
+
+
+def _entries(
+    wire: Wire, key: bytes, slice_bytes: int, waiting: Iterator[Pending], *, gone_are_made: bool
+) -> Iterator[Command]:
     """Yield entries in order, each with who has it pending; `waiting` is asked for more between two pages only."""
     next_one = next(waiting, None)
     made = False  # whether a real entry is there already
     for entry, words in _pages(wire, key, slice_bytes):
         while next_one and next_one.id < entry:
-            next_one = yield from _deleted(key, next_one, waiting, made)
+            next_one = next(waiting, None) if gone_are_made else (yield from _deleted(key, next_one, waiting, made))
         yield (b"XADD", key, b"%d-%d" % entry, *words)
         made = True
         while next_one and next_one.id == entry:
             yield _claim(key, next_one)
             next_one = next(waiting, None)
-    while next_one:
+    while next_one and not gone_are_made:
         next_one = yield from _deleted(key, next_one, waiting, made)
 
 
