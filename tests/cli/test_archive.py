@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import time
@@ -34,33 +35,37 @@ def env(server: Lab, tmp_path: Path) -> dict[str, str]:
     return {**server.env(), "BACKUP_DIR": str(tmp_path / "backups"), "ARCHIVE_EVERY": "0.3"}
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Wait for a command's end."""
-    out, err = process.communicate(timeout=60)
-    return process.returncode, out, err
+@contextlib.contextmanager
+def running(*words: str, env: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """The command at work; killed at the end of the block if it still is."""
+    process = started("archive", *words, env=env)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=60)
 
 
 def test_killed_and_started_again_it_says_so_and_terminated_it_ships_what_is_new(
     typed: Typed, env: dict[str, str], server: Lab
 ) -> None:
     objects = LocalObjects(Path(env["BACKUP_DIR"]))
-    first = started("archive", env=env)
-    eventually(lambda: last_second(objects))
-    refused = typed("archive", env=env)
-    assert refused.returncode == 14
-    assert f"process {first.pid} on" in refused.stderr
-    first.send_signal(signal.SIGKILL)
-    ended(first)
+    with running(env=env) as first:
+        eventually(lambda: last_second(objects))
+        refused = typed("archive", env=env)
+        assert refused.returncode == 14
+        assert f"process {first.pid} on" in refused.stderr
+        first.send_signal(signal.SIGKILL)
 
-    second = started("archive", "--metrics-port", "0", env=env)
-    eventually(lambda: len(infos(objects)) == 2)
-    before = infos(objects)[0]
-    begun = infos(objects)[1]
-    assert begun.gap is not None
-    assert begun.gap.why == "the archiver was restarted"
-    eventually(lambda: last_second(objects) * 1000 > begun.begins_ms)
-    second.send_signal(signal.SIGTERM)
-    code, out, err = ended(second)
+    with running("--metrics-port", "0", env=env) as second:
+        eventually(lambda: len(infos(objects)) == 2)
+        before, begun = infos(objects)
+        assert begun.gap is not None
+        assert begun.gap.why == "the archiver was restarted"
+        eventually(lambda: last_second(objects) * 1000 > begun.begins_ms)
+        second.send_signal(signal.SIGTERM)
+        out, err = second.communicate(timeout=60)
+        code = second.returncode
     assert (code, err) == (0, "")
     assert "shard-1: archiving" in out
     assert "Ended: 1 shard, restorable until" in out
