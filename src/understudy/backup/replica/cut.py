@@ -3,10 +3,10 @@
 Why no effect stands in it without its cause. Say that a client saw `c` acknowledged on one primary and then sent `e`
 to another. Every primary held its writes from P to U, two moments of its own, and the last P came before the first U:
 the time from the first request to the last detachment was less than the bound of each pause, and afterwards each said
-that it still held, its stream grown by nothing but pings. Each copy was detached between its primary's P and U, at an
-offset that the primary told after P; so it holds what was written before P, all of it and nothing else. If `e` is in
-its copy, then `e` came before its own P, hence before every U; `c` came before `e`, hence before its own U, and, as
-nothing is written from P to U, before its own P. So `c` is in its copy.
+that it still held (where it can say so: Valkey 8.1), its stream grown by nothing but pings. Each copy was detached
+between its primary's P and U, at an offset that the primary told after P; so it holds what was written before P, all of
+it and nothing else. If `e` is in its copy, then `e` came before its own P, hence before every U; `c` came before `e`,
+hence before its own U, and, as nothing is written from P to U, before its own P. So `c` is in its copy.
 
 That takes for granted that the primaries that were held were all there were. Everybody is asked, before and after
 (`source.py`): a replica that is promoted needs the votes of most primaries, and each that votes raises its epoch

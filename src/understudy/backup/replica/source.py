@@ -2,7 +2,8 @@
 
 A cut is only worth something where the servers that were paused were all the primaries there were. So every node is
 asked for itself, primaries and replicas: a replica that was promoted knows it first, an old primary that was cut off
-learns it last, and the primaries that voted have raised their epoch before the winner takes its first write.
+learns it last, and the primaries that voted have raised their epoch before the winner takes its first write. A node
+that does not answer is waited for as long as a primary that is cut off from the others goes on: the node timeout.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class View:
     """What one node says of itself, and of the cluster.
 
     `paused` is why its clients are held, where it tells (Valkey 8.1) and they are. `moving` are sentences, one for each
-    slot that is on its way. Outside of a cluster `owners` is empty.
+    slot that is on its way, `failed` the addresses that most primaries have given up. Outside of a cluster `owners` is
+    empty.
     """
 
     address: Address
@@ -48,9 +50,9 @@ class View:
     paused: str = ""
     node_id: str = ""
     epoch: int = 0
-    newest_config: int = 0
     owners: Mapping[str, frozenset[int]] = field(default_factory=dict)
     moving: tuple[str, ...] = ()
+    failed: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, address: Address, replies: Sequence[Reply]) -> View:
@@ -79,13 +81,14 @@ class View:
         state, nodes, moves = replies[3:]
         text = nodes.decode()
         seen = Topology.from_cluster_nodes(text, address)
+        given_up = {line.split(" ")[0] for line in text.splitlines() if "fail" in line.split(" ")[2].split(",")}
         myself = next((line for line in text.splitlines() if "myself" in line.split(" ")[2]), "")
         return replace(
             view,
             node_id=myself.split(" ")[0],
             epoch=int(parse_info(state).get("cluster_current_epoch", 0)),
-            newest_config=max((node.epoch for node in seen.nodes), default=0),
             owners={shard.primary.node_id: shard.slots for shard in seen.shards if shard.primary and shard.slots},
+            failed=frozenset(str(node.address) for node in seen.nodes if node.node_id in given_up),
             moving=(*_moving(seen, address), *migrations(moves, address)),
         )
 
@@ -138,7 +141,7 @@ class Primary:
 class Standing:
     """Who serves what, when all agreed; `epoch` is the newest that any of them has heard of.
 
-    `unseen` names nodes that did not answer while an epoch is known whose owner is not.
+    `unseen` names nodes that did not answer, and that others have not given up: one might be a primary by now.
     """
 
     primaries: tuple[Primary, ...]
@@ -194,13 +197,11 @@ def judge(views: Sequence[View], silent: Iterable[str] = ()) -> Standing:
             raise _unsettled(f"{view.address} is called a primary and says that it is a {view.role or '?'}")
         if view.paused:
             raise _unsettled(f"the clients of {view.address} are held already ({view.paused})")
-    epoch = max(view.epoch for view in views)
-    voted = epoch > max(view.newest_config for view in views)  # for somebody who has not been heard of
     return Standing(
         tuple(Primary(one.address, one.node_id, one.run_id, one.replid, owners[one.node_id]) for one in primaries),
         primaries[0].server,
-        epoch,
-        tuple(silent) if voted else (),
+        max(view.epoch for view in views),
+        tuple(one for one in silent if not all(one in view.failed for view in views)),
     )
 
 
@@ -269,8 +270,8 @@ class Source:
         timeout_s = self._node_timeout_s() if standing.unseen else 0.0
         if now - self._stands_since < timeout_s:
             raise _unsettled(
-                f"somebody was voted for and not heard of, and {standing.unseen[0]} does not answer; a primary that is"
-                f" cut off stops within {timeout_s:.0f} s"
+                f"{standing.unseen[0]} does not answer; had it been promoted and cut off, it would stop within"
+                f" {timeout_s:g} s"
             )
         return standing
 
