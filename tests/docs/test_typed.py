@@ -114,7 +114,7 @@ def again(at: Bench) -> None:
 def test_a_set_on_disk_and_a_recovery_test_are_as_the_pages_show(tmp_path: Path) -> None:
     with in_a_lab(tmp_path, PROBE) as at:
         wrong = at.type(DOCS / "backup-set.md") + at.type(DOCS / "inspect.md")
-        wrong += at.type(DOCS / "replica.md", "One instant of a whole cluster")
+        wrong += at.type(DOCS / "replica.md", "One instant of a whole cluster", "An RDB instead of lines")
         at.swaps |= {"duration=30": "duration=2", "interval=2": "interval=0.5"}
         with serving(at, "probe", "--port", at.swaps["3000"]):
             none(wrong + at.type(DOCS / "probe.md"))
