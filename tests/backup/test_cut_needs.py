@@ -24,6 +24,11 @@ def test_a_calm_source_and_enough_room_are_no_reason_to_warn() -> None:
     assert judge([CALM], OURS, None, 4 * GIB) == [], "macOS does not tell"
 
 
+def test_a_server_here_that_expires_keys_of_a_copy_is_warned_of() -> None:
+    old = replace(CALM, server=("redis", "7.0.15"))
+    assert "loses keys whose time is over" in judge([old], Binary("redis-server", "redis", (7, 0, 15)), None, GIB)[0]
+
+
 def test_too_little_memory_for_all_copies_is_refused_with_both_figures() -> None:
     with pytest.raises(RefusedError, match=r"2\.2 GiB of memory, and 2\.0 GiB are available"):
         judge([CALM, CALM], OURS, 2 * GIB, 4 * GIB)

@@ -107,6 +107,8 @@ def judge(facts: Sequence[Facts], ours: Binary, memory: int | None, disk: int) -
             "Free some space, or name another directory (BACKUP_DIR).",
         )  # fmt: skip
     warnings = []
+    if ours.name != "valkey" or ours.version < (8, 1):
+        warnings.append(f"a copy by {ours} loses keys whose time is over while it is read; Valkey keeps them since 8.1")
     for one in facts:
         hard, soft, soft_s = one.limits or (0, 0, 0)
         grows = one.written_per_s * one.sync_s
