@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import pyrage
 import pytest
+from isal import igzip
 
 from conftest import Typed
 from pitr_made import MadeArchive, MadeStream, second
 from s3 import BUCKET
+from understudy.backup.pitr.fetch import Fetched, cut
 from understudy.backup.pitr.objects import StoredObjects
 from understudy.backup.pitr.when import length, second_of, told
 from understudy.errors import UsageError
 from understudy.lab import Lab
 from understudy.lab.scratch import Scratch
+from understudy.lab.servers.valkey import find_binary
+from understudy.progress import Silent
 from understudy.valkey.slots import key_slot
 from understudy.valkey.topology import SLOTS
 from understudy.valkey.wire import Wire
 
+if TYPE_CHECKING:
+    from understudy.backup.pitr.catalog import Stream
+
 T = int(time.time()) - 1000  # the second that the archives of these tests are about
 STREAM = "20261120T100000Z-00aa"
 FUNCTION = "#!lua name=kept\nredis.register_function('one', function() return 1 end)"
-_TORN = 17  # bytes of a command's beginning
+_TORN = 7  # bytes of `#TS:1795183387`
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +70,12 @@ def archive(tmp_path: Path) -> MadeArchive:
 
 
 def history(archive: MadeArchive, rdb: bytes, **more: Any) -> MadeStream:
-    """A list that grows by one each second from T to T + 9, in three pieces; the second ends within a command."""
+    """A list that grows by one each second from T to T + 9, in three pieces; the second ends within a second's mark."""
     stream = archive.stream(STREAM, T * 1000 - 500, rdb, **more)
     said = [second(T + at, ("SELECT", 0), ("RPUSH", "list", at), ("SET", "last", at)) for at in range(10)]
     stream.piece(b"".join(said[:4]), (T + 4) * 1000 + 10)
-    whole = b"".join(said[4:8])
-    stream.piece(whole[:-_TORN], (T + 7) * 1000 + 900)
-    stream.piece(whole[-_TORN:] + b"".join(said[8:]), (T + 10) * 1000 + 10)
+    stream.piece(b"".join(said[4:7]) + said[7][:_TORN], (T + 7) * 1000 + 10)
+    stream.piece(said[7][_TORN:] + b"".join(said[8:]), (T + 10) * 1000 + 10)
     return stream
 
 
@@ -102,7 +109,7 @@ def wire(valkey_standalone: Lab) -> Iterator[Wire]:
 
 def test_a_second_is_what_was_done_up_to_its_end(archive: MadeArchive, rdb: bytes, at: At, wire: Wire) -> None:
     history(archive, rdb)
-    for offset, expected in ((-1, 0), (7, 8)):
+    for offset, expected in ((-1, 0), (6, 7), (7, 8)):
         wire.call("FLUSHALL")
         code, out, err = at(told(T + offset) if offset % 2 else T + offset)
         assert code == 0, err
@@ -165,7 +172,8 @@ def test_what_is_damaged_is_named_with_the_last_second_that_does_not_need_it(
     folder = archive.directory / archive.root / STREAM
     first, second_piece, third = sorted(folder.glob("incr-*"))
     good = second_piece.read_bytes()
-    second_piece.write_bytes(good[:-9] + bytes([good[-9] ^ 1]) + good[-8:])
+    plain = igzip.decompress(good)
+    second_piece.write_bytes(igzip.compress(plain.replace(b"last", b"lust")))
     code, _, err = at(T + 5)
     assert code == 12 and second_piece.name in err and f"--at {told(T + 3)}" in err
     assert wire.call("DBSIZE") == 0
@@ -179,6 +187,18 @@ def test_what_is_damaged_is_named_with_the_last_second_that_does_not_need_it(
     code, _, err = at(T + 3)
     assert code == 12 and "base.rdb.gz" in err and "Nothing before it can be restored either" in err
     assert {first, second_piece, third} == set(folder.glob("incr-*")), "a reader changes nothing"
+
+
+def test_a_piece_may_end_anywhere_behind_the_second(tmp_path: Path) -> None:
+    """Within a mark, a command, a transaction, or a value that looks like a mark."""
+    before = second(T, ("SELECT", 0), ("SET", "key", b"\r\n#TS:1\r\n")) + second(T + 1, ("SET", "other", b"\r\n#TS:"))
+    after = second(T + 2, ("MULTI",), ("SET", "key", b"\r\n#TS:9"), ("INCR", "n"), ("EXEC",)) + second(T + 3, ("PING",))
+    ends = [0, 1, 4, 9, len(after), *random.SystemRandom().sample(range(16, len(after)), 30)]
+    for end in ends:
+        file = tmp_path / "incr.aof"
+        file.write_bytes(before + after[:end])
+        cut(Fetched(cast("Stream", None), tmp_path / "base.rdb", file), T + 1, find_binary(), Silent())
+        assert file.read_bytes() == before, f"{end} bytes of the seconds after it were there"
 
 
 def test_an_encrypted_archive_opens_with_its_key_alone(

@@ -157,9 +157,11 @@ def _fetch_all(
             into.mkdir(mode=0o700)
             fetched.append(fetch(objects, archive, stream, second, identities, into, progress))
     shards = []
-    for part, one in zip(parts, fetched, strict=True):
-        with stage(progress, f"Cutting at {told(second)}", None, "bytes"):
+    with stage(progress, f"Cutting at {told(second)}", len(fetched), "streams"):
+        for one in fetched:
             cut(one, second, scratch.binary, progress)
+            progress.advance(1)
+    for part, one in zip(parts, fetched, strict=True):
         size = one.base.stat().st_size + one.increments.stat().st_size
         databases = max(one.stream.info.databases, 16)
         server = scratch.server(one.stream.info.id, lines=LINES, seed=seeded(one), databases=databases)

@@ -35,6 +35,7 @@ _BLOCK_BYTES = 1 << 20
 _LOOK_EVERY_S = 0.2
 _UNREADABLE = (EOFError, OSError, zlib.error, cast(type[Exception], isal_zlib.error))
 _NO_KEY = "Set BACKUP_IDENTITY (or --identity) to the file with the secret key, or BACKUP_PASSPHRASE."
+_MOST_MARK_BYTES = 64  # of a line `#TS:<unix seconds>`, with what ends the one before it
 _NOTHING_YET = "has nothing before timestamp"
 
 
@@ -217,6 +218,7 @@ def cut(fetched: Fetched, second: int, binary: Binary, progress: Progress) -> No
         IntegrityError: the tool refuses the file; `why` is what it said.
     """
     file = fetched.increments
+    _drop_torn_mark(file)
     if not file.stat().st_size:
         return
     tool = file.with_name("valkey-check-aof")
@@ -226,6 +228,17 @@ def cut(fetched: Fetched, second: int, binary: Binary, progress: Progress) -> No
     run("--fix")  # a piece may end in the middle of a command
     if file.stat().st_size and _NOTHING_YET in run("--truncate-to-timestamp", str(second)):
         os.truncate(file, 0)
+
+
+def _drop_torn_mark(file: Path) -> None:
+    """Remove the beginning of a `#TS:` line that a piece ends with: the tool mends torn commands, and refuses these."""
+    with file.open("r+b") as end:
+        at = max(0, end.seek(0, os.SEEK_END) - _MOST_MARK_BYTES)
+        end.seek(at)
+        tail = end.read()
+        line = tail.rfind(b"\r\n") + 2 if b"\r\n" in tail else 0
+        if tail[line:].startswith(b"#") and (line or not at):
+            end.truncate(at + line)
 
 
 def _run(fetched: Fetched, tool: Path, progress: Progress, *words: str) -> str:
