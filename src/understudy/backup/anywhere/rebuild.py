@@ -24,6 +24,7 @@ _SCRIPT = files("understudy.backup.anywhere").joinpath("build.lua").read_bytes()
 _SHA1 = hashlib.sha1(_SCRIPT, usedforsecurity=False).hexdigest()  # how servers name scripts
 SMALL_BYTES = 128 << 10  # of a payload; unpacked it may have a hundred times as many
 _BATCH_KEYS = 512
+_MOST_WORDS = 7000  # of a command in a script: Lua unpacks at most 8,000
 _SLICE_BYTES = 1 << 20
 _NO_SCRIPTS = ("NOPERM", "ERR unknown command", "ERR unsupported command")
 
@@ -96,7 +97,7 @@ class Rebuilder:
     def _write_small(self, router: Router, batch: Sequence[Entry], now_ms: int) -> None:
         values = read_values(self._wire, [entry.payload for entry in batch])
         commands: list[tuple[int | None, bytes]] = []
-        plain: list[tuple[Entry, list[Command]]] = []
+        plain: list[tuple[Entry, set[str], list[Command]]] = []
         ready: list[tuple[Entry, set[str]]] = []
         for entry, value in zip(batch, values, strict=True):
             if isinstance(value, ReplyError):
@@ -117,19 +118,19 @@ class Rebuilder:
             built = commands_of(value, place, able, groups=self._groups, now_ms=now_ms)
             if not built:
                 self._report.expired += 1
-            elif self._scripts:
+            elif self._scripts and max(map(len, built)) <= _MOST_WORDS:
                 commands.append((slot, _packed(entry, place, built)))
                 ready.append((entry, lost))
-            else:
-                plain.append((entry, built))
+            else:  # an entry of a stream may have more words than a script can pass on
+                plain.append((entry, lost, built))
         if commands:
             if self._scripts:
                 self._load(router)
             replies = router.execute(commands)
             for at, (entry, lost) in enumerate(ready):
                 self._count(router, entry, lost, replies.values[at], at in replies.resent)
-        for entry, built in plain:
-            self._in_slices(router, entry, lambda built=built: [built])  # type: ignore[misc]
+        for entry, lost, built in plain:
+            self._in_slices(router, entry, lambda built=built: [built], lost)  # type: ignore[misc]
 
     def _set(self, entry: Entry, value: Value) -> Command:
         expiry: tuple[str | int, ...] = ("PXAT", entry.expire_at_ms) if entry.expire_at_ms is not None else ()
@@ -153,15 +154,15 @@ class Rebuilder:
             self._report.expired += 1
         elif str(reply).startswith("NOSCRIPT"):
             self._loaded.discard(id(router))  # another primary took over, or somebody flushed its scripts
-            self._again(router, entry)
+            self._again(router, entry, lost)
         elif str(reply).startswith(_NO_SCRIPTS):
             self._scripts = False
-            self._again(router, entry)
+            self._again(router, entry, lost)
         else:
             self._report.fail(f"{self._name_of(entry.key)}: {reply}")
 
-    def _again(self, router: Router, entry: Entry) -> None:
-        self._in_slices(router, entry, lambda: self._slices(router, entry))
+    def _again(self, router: Router, entry: Entry, lost: set[str]) -> None:
+        self._in_slices(router, entry, lambda: self._slices(router, entry), lost)
 
     def _done(self, router: Router, entry: Entry, lost: set[str]) -> None:
         self._report.restored += 1
