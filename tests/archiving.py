@@ -10,9 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from understudy.backup.encryption import Lock
 from understudy.backup.pitr.catalog import read_archive
 from understudy.backup.pitr.journal import LAG_MS
+from understudy.backup.pitr.ledger import Ledger, Mark
 from understudy.backup.pitr.objects import LocalObjects, Objects
 from understudy.backup.pitr.service import Plan, Service
 from understudy.backup.pitr.stream import StreamInfo
@@ -31,10 +34,16 @@ class Running:
 
     service: Service
     said: list[str] = field(default_factory=list)
+    marked: list[int] = field(default_factory=list)  # seconds that were found to be exact, by whichever shard
 
     def streams(self) -> list[StreamInfo]:
         """The streams that are published."""
         return infos(self.service.objects)
+
+    def lost(self) -> list[int]:
+        """Seconds that were exact and are not offered. Which are exact depends on how busy this machine is."""
+        found = windows(self.service.objects)
+        return [one for one in self.marked if not found.holds(one) and one >= found.spans[0].first]
 
     def heard(self, text: str) -> bool:
         """Whether it said that."""
@@ -79,12 +88,22 @@ def archiving(
 
     folder.mkdir(exist_ok=True)
     thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield Running(service, said)
-    finally:
-        service.stopped.set()
-        thread.join(60)
+    running = Running(service, said)
+    whole = Ledger.mark
+
+    def mark(ledger: Ledger, one: Mark) -> None:
+        whole(ledger, one)
+        if any(stream.until_ms == one.at_ms for stream in ledger.streams()):  # no stream begins behind it
+            running.marked.append(one.at_ms // 1000 - 1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "mark", mark)
+        thread.start()
+        try:
+            yield running
+        finally:
+            service.stopped.set()
+            thread.join(60)
     if problems:
         raise problems[0]
 

@@ -88,7 +88,7 @@ def test_it_ends_after_the_time_that_was_asked_for_and_ships_what_is_new(typed: 
 def test_a_user_without_the_rights_of_a_replica_is_told_which(typed: Typed, env: dict[str, str], server: Lab) -> None:
     with Wire(server.target().seeds[0], server.target()) as wire:
         wire.call("ACL", "SETUSER", "archive", "on", ">password", "+info", "+time", "+ping")
-    done = typed("archive", "--for", "7s", env={**env, "REDIS_USERNAME": "archive", "REDIS_PASSWORD": "password"})
+    done = typed("archive", "--for", "4s", env={**env, "REDIS_USERNAME": "archive", "REDIS_PASSWORD": "password"})
     assert done.returncode == 13
     assert "NOPERM" in done.stderr
     assert "+psync +replconf" in done.stderr

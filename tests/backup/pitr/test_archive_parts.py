@@ -30,7 +30,6 @@ from understudy.backup.pitr.shards import Seen, matched, told
 from understudy.backup.pitr.ship import About, Shipper
 from understudy.backup.pitr.stream import ChunkName, Head, Slots
 from understudy.errors import IntegrityError, RefusedError, UnreachableError
-from understudy.progress import Silent
 from understudy.valkey.target import Address
 
 DAY = 86_400_000
@@ -247,10 +246,13 @@ def test_a_piece_whose_fate_is_unknown_is_stored_again_as_it_is(tmp_path: Path) 
     assert list((tmp_path / "work").iterdir()) == []
 
 
-def test_an_encrypted_archive_opens_with_its_key_and_tells_nothing_without(tmp_path: Path) -> None:
+def test_an_encrypted_archive_opens_with_its_key_and_holds_the_sealed_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("understudy.backup.encryption._seal", lambda task, progress: b"sealed")  # a second of scrypt
     key = pyrage.x25519.Identity.generate()
     objects = LocalObjects(tmp_path / "there")
-    ship, ledger, _ = shipper(objects, tmp_path, Lock((str(key.to_public()),)), last_ms=400)
+    ship, ledger, _ = shipper(objects, tmp_path, Lock((str(key.to_public()),), "four words of a sentence"), last_ms=400)
     stream = local(tmp_path)
     ledger.begin(stream)
     ledger.looked_ms = 100_000
@@ -269,8 +271,7 @@ def test_an_encrypted_archive_opens_with_its_key_and_tells_nothing_without(tmp_p
     said = objects.get(f"{folder}/stream.json")
     assert b'"method": "age"' in said
     assert b'"from_ms": 400' in said
-    with Lock(passphrase="four words of a sentence").fresh(Silent()) as fresh:
-        assert fresh.sealed is not None
+    assert objects.get(f"{folder}/key.age") == b"sealed"
 
 
 def test_metrics_are_answered_on_this_machine_and_say_what_is_known() -> None:

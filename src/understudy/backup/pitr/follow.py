@@ -26,7 +26,7 @@ from understudy.backup.pitr.journal import (
 from understudy.backup.pitr.ledger import Ledger, Mark
 from understudy.backup.pitr.meter import Meter, Troubles
 from understudy.backup.replica.copies import Copy, attach
-from understudy.errors import NotAuthorisedError, UnderstudyError, UnreachableError, out_of_room
+from understudy.errors import NotAuthorisedError, RefusedError, UnderstudyError, UnreachableError, out_of_room
 from understudy.lab.scratch import Scratch, ScratchServer
 from understudy.valkey.target import Address, Target
 from understudy.valkey.wire import ReplyError, Wire
@@ -37,10 +37,16 @@ _WRITTEN_WITHIN_S = 5.0  # a server that waits for its disk holds back what it w
 _CLOCK_SET_MS = LAG_MS
 _AHEAD_MS = 500
 _UNCONNECTED_S = 5.0
+_REFUSED_S = 1.0
 _MOST_BACKOFF_S = 10.0
+_AFTER_REFUSAL_S = 60.0  # each new copy costs the source a full synchronisation
 _REFUSED = re.compile(r"NOAUTH|WRONGPASS|NOPERM|unable to AUTH", re.IGNORECASE)
 _RIGHTS = (
     "Give the user of REDIS_USERNAME its rights: ACL SETUSER NAME +psync +replconf +ping +info +time (docs/archive.md)."
+)
+_RENAMED = (
+    "A new base begins in a minute, with what it did. Renamed commands (rename-command), modules and databases from"
+    " 10,000 on cannot be archived: use `understudy backup --engine scan` for them."
 )
 
 
@@ -77,6 +83,7 @@ class Follower:
         self._wire: Wire | None = None
         self._told_of_clock = False
         self._down_since: float | None = None
+        self._forgiven = 0
         self._thread = threading.Thread(target=self._run, name=f"follow-{name}", daemon=True)
 
     def start(self) -> None:
@@ -136,6 +143,7 @@ class Follower:
             self._copies += 1
             self._copy = attach(self._scratch, self._target, self.primary, f"{self.name}-{self._copies}", LINES)
             self._generations.attached(self._copy)
+            self._forgiven = 0
             self._down_since = time.monotonic()
         elif self._copy.primary != self.primary:
             self._copy.follow(self.primary)
@@ -232,8 +240,11 @@ class Follower:
             self._down_since = None
             return
         self._down_since = self._down_since or time.monotonic()
-        if time.monotonic() - self._down_since > _UNCONNECTED_S:
-            self._troubles.have("following", _why_not(copy))
+        down_s = time.monotonic() - self._down_since
+        if down_s > _REFUSED_S:
+            why = _why_not(copy)
+            if down_s > _UNCONNECTED_S or isinstance(why, NotAuthorisedError):
+                self._troubles.have("following", why)
 
     def _look(self, copy: Copy, end_ms: int, exact: bool) -> None:
         """Note up to where the journal reaches at the end of a second, and what became of its files."""
@@ -244,6 +255,8 @@ class Follower:
             if facts.at_ms < end_ms:
                 time.sleep(max(0.0, (end_ms - facts.at_ms) / 1000))
                 continue
+            if facts.refusals != self._forgiven and not self._forgive(copy, facts):
+                return
             manifest = read_manifest(directory)
             self._generations.note(facts, manifest, str(self.primary))
             counted = exact and self._generations.counts(facts, manifest)
@@ -260,6 +273,18 @@ class Follower:
             self._generations.drop(why)
         else:
             self._generations.tend(facts, manifest, size, str(self.primary))
+
+    def _forgive(self, copy: Copy, facts: Facts) -> bool:
+        """See what a copy could not do; where that is more than a word of the cluster's, it is none any more."""
+        why = copy.refused()
+        if why is None:
+            self._forgiven = facts.refusals
+            return True
+        self._bury(why)
+        self.meter.connected = False
+        self._troubles.have("following", RefusedError(f"archiving {copy.primary}", why, _RENAMED))
+        self._over.wait(_AFTER_REFUSAL_S)
+        return False
 
     def _written(self, copy: Copy, before: Facts, give_up_at: float) -> bool:
         """Wait until everything that the copy held back then is in its file; False where a new base came between."""
@@ -289,7 +314,7 @@ def _why_not(copy: Copy) -> UnderstudyError:
 
 
 def _facts(copy: Copy) -> Facts:
-    facts, moment = copy.wire.pipeline([("INFO", "replication", "persistence"), ("TIME",)])
+    facts, moment = copy.wire.pipeline([("INFO", "replication", "persistence", "stats"), ("TIME",)])
     for reply in (facts, moment):
         if isinstance(reply, ReplyError):
             raise UnreachableError(f"asking the copy {copy.name}", str(reply))
