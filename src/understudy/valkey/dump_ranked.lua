@@ -9,6 +9,8 @@
 --        nil, -3, nil            it takes more memory: not read
 --        nil, nil, nil           not read any more: the budget was spent; ask again
 local call, left, most, what, out, n = redis.call, tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], {}, 0
+local keyspace = redis.pcall('INFO', 'keyspace') -- once, where no key expires, instead of asking each key
+local timeless = type(keyspace) == 'string' and not string.find(keyspace, 'expires=[1-9]')
 for i = 4, #ARGV do
   local payload, expiry, rank = false, false, false
   if left > 0 then
@@ -19,7 +21,7 @@ for i = 4, #ARGV do
       payload, expiry = call('DUMP', ARGV[i]), -2
       if payload then
         left = left - #payload
-        expiry = call('PEXPIRETIME', ARGV[i])
+        expiry = timeless and -1 or call('PEXPIRETIME', ARGV[i])
       end
     end
   end

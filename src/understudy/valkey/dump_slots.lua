@@ -7,6 +7,8 @@
 --        The whole script fails where this node does not serve one of the slots, or a slot is on its way to another
 --        node: the server refuses the unused name then (it is not here, and the slot is not settled).
 local call, left, most, out, n = redis.call, tonumber(ARGV[1]), tonumber(ARGV[3]), {}, 0
+local keyspace = redis.pcall('INFO', 'keyspace') -- once, where no key expires, instead of asking each key
+local timeless = type(keyspace) == 'string' and not string.find(keyspace, 'expires=[1-9]')
 for i = 4, #ARGV, 2 do
   call('EXISTS', ARGV[i + 1])
   local names = call('CLUSTER', 'GETKEYSINSLOT', ARGV[i], ARGV[2])
@@ -19,7 +21,7 @@ for i = 4, #ARGV, 2 do
         payload, expiry = call('DUMP', names[j]), -2
         if payload then
           left = left - #payload
-          expiry = call('PEXPIRETIME', names[j])
+          expiry = timeless and -1 or call('PEXPIRETIME', names[j])
         end
       end
     end
