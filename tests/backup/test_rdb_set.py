@@ -392,6 +392,16 @@ def test_shards_write_their_own_slots_only_and_one_after_the_other_is_loaded_wit
         assert wire.call("MGET", *big) == [BIG, BIG]
 
 
+def test_a_file_that_cannot_be_written_ends_the_backup_with_the_servers_reason(tmp_path: Path) -> None:
+    with Scratch() as scratch:
+        server = scratch.server("full")
+        (server.directory / "dump.rdb").mkdir()  # where its file is to go
+        with pytest.raises(RefusedError, match=r"the server could not: .*(Error moving|Is a directory)") as refusal:
+            taken([Frozen(server.target)], tmp_path, "rdb")
+    assert "--format jsonl" in refusal.value.hint
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
 @pytest.mark.parametrize(
     ("engine", "match", "why"),
     [
