@@ -24,7 +24,7 @@ from understudy.backup.replica.cut import cut
 from understudy.backup.replica.pause import BOUND_MS, Pause, only_chatter
 from understudy.backup.replica.tunnel import Tunnel
 from understudy.drill.promote import is_primary, promote
-from understudy.errors import IncompleteError, NotAuthorisedError, UnderstudyError
+from understudy.errors import IncompleteError, NotAuthorisedError, RefusedError, UnderstudyError
 from understudy.lab import Lab
 from understudy.lab.reshard import move_slot
 from understudy.lab.server import LabNode
@@ -294,6 +294,21 @@ def test_a_source_with_tls_is_copied_through_a_port_that_only_the_copy_enters(tm
                 assert wire.call("GET", "k") == b"v"
         finally:
             tunnel.close()
+
+
+def test_a_copy_that_could_not_do_what_its_primary_did_is_no_set(tmp_path: Path) -> None:
+    def write(router: Router) -> None:
+        target = dataclasses.replace(router.target, db=10_000)
+        with Wire(router.primaries[0], target) as wire:
+            wire.call("SET", "beyond", "the copy's databases")
+
+    with (
+        lab.standalone(databases=10_001) as running,
+        Router(running.target()) as router,
+        pytest.raises(RefusedError, match="DB index is out of range"),
+        cut(router, tmp_path, Silent(), in_sync=lambda: write(router)),
+    ):
+        pass
 
 
 def test_a_stream_that_grew_by_a_ping_took_no_write() -> None:

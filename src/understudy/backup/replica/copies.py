@@ -30,6 +30,12 @@ _WATCH_EVERY_S = 1.0
 _IMPORTING = "clusterRDBLoadSlotImport"  # where a server that is no cluster dies: of a source with a slot on its way in
 _REPORT = "BUG REPORT START"  # what follows tells of the server, not of what it was sent
 _NO_ONE = pack(("REPLICAOF", "NO", "ONE"))
+_STATS = (("INFO", "stats"), ("INFO", "commandstats"))
+_COULD_NOT = re.compile(
+    r"sending an error to its (?:master|primary): '(?P<why>.*?)(?:, with args .*)?' after processing the command"
+    r" '(?P<command>[^']*)'"
+)
+_HARMLESS = "cluster|syncslots"  # of a slot that comes in whole: its keys come as commands, and go as such if it fails
 _SYNC_BEGAN = re.compile(r"Full resync from (?:master|primary)", re.IGNORECASE)
 _COMPLAINT = re.compile(
     r"NOAUTH|WRONGPASS|NOPERM|unable to AUTH|error|can't handle|unexpected|refused|timeout|module|failed|aborted",
@@ -116,6 +122,21 @@ class Copy:
     def state(self) -> Sync:
         """Ask it how far it is. Raises `UnreachableError` where it has died."""
         return Sync.from_info(info(self.wire, "replication"))
+
+    def refused(self) -> str | None:
+        """Return what it could not do of what its primary did, in its words; None where it did everything.
+
+        Its primary has commands of other names, of a module, of a cluster, or more databases: what such a command did
+        there is missing here, though nothing else tells.
+        """
+        stats, commands = map(parse_info, self.wire.pipeline(_STATS))
+        harmless = re.search(r"failed_calls=(\d+)", commands.get(f"cmdstat_{_HARMLESS}", ""))
+        if int(stats.get("unexpected_error_replies", 0)) <= (int(harmless[1]) if harmless else 0):
+            return None
+        lines = [found for found in _COULD_NOT.finditer(said(self.server.log)) if found["command"] != _HARMLESS]
+        why = lines[-1]["why"] if lines else "its log does not say which"
+        why = why[:200] if why.isprintable() else repr(why[:200])
+        return f"a replica of ours cannot do a command of {self.primary}: {why}"
 
     def follow(self, primary: Address) -> None:
         """Have it follow this primary: with what it missed where the primary still has that, else from the start."""

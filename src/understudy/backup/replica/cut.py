@@ -229,6 +229,8 @@ class _Maker:
             shards = self._together(before, copies, held) if paused else self._one_by_one(before, copies, held.wires)
         if changed := before.changed_to(self.source.look()):
             raise UnsettledError("looking at the source after the cut", changed)
+        if refused := [why for copy in copies if (why := copy.refused())]:
+            raise RefusedError("making a cut", refused[0], "Use --engine scan, or --engine auto.")
         return Cut(tuple(copies), tuple(shards), before.server, paused or len(copies) == 1, tuple(self.abandoned))
 
     def _together(self, before: Standing, copies: Sequence[Copy], held: Pause) -> list[Detached]:
@@ -345,7 +347,10 @@ def _check(copy: Copy, position: Position, primary: Primary, end: int | None = N
 
     Raises:
         UnsettledError: it stands in another stream, before `position`, or after `end`.
+        RefusedError: it could not do what its primary did, and so does not hold what that holds.
     """
+    if why := copy.refused():
+        raise RefusedError(f"copying {primary.address}", why, "Use --engine scan, or --engine auto.")
     facts = parse_info(copy.wire.call("INFO", "replication"))
     stands = Position(facts.get("master_replid2", ""), int(facts.get("second_repl_offset", 0)) - 1)
     if (
