@@ -105,6 +105,7 @@ class Facts:
     rewriting: bool
     writes_fail: bool
     rewrite_failed: bool
+    refusals: int = 0  # commands of its primary that it could not do
 
     @classmethod
     def from_replies(cls, facts: Reply, time: Reply) -> Facts:
@@ -123,6 +124,7 @@ class Facts:
             rewriting="1" in (told.get("aof_rewrite_in_progress"), told.get("aof_rewrite_scheduled")),
             writes_fail=told.get("aof_last_write_status", "ok") != "ok",
             rewrite_failed=told.get("aof_last_bgrewrite_status", "ok") != "ok",
+            refusals=int(told.get("unexpected_error_replies", 0)),
         )
 
     def counts_on_from(self, before: Facts) -> bool:

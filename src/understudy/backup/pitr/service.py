@@ -133,6 +133,11 @@ class Service:
             self._note(topology, int(time.time() * 1000))
             while not self.stopped.wait(_LOOK_EVERY_S):
                 self._look()
+                if not self._work.is_dir():
+                    raise UnreachableError(
+                        f"keeping copies in {folder}", "that directory is gone",
+                        "Start it again: it makes a new one, and a gap stands from what was shipped last.",
+                    )  # fmt: skip
                 self._watch_disk()
                 for bug in (keeper.bug, *(one.follower.bug or one.shipper.bug for one in self._shards.values())):
                     if bug is not None:

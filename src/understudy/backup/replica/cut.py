@@ -229,8 +229,6 @@ class _Maker:
             shards = self._together(before, copies, held) if paused else self._one_by_one(before, copies, held.wires)
         if changed := before.changed_to(self.source.look()):
             raise UnsettledError("looking at the source after the cut", changed)
-        if refused := [why for copy in copies if (why := copy.refused())]:
-            raise RefusedError("making a cut", refused[0], "Use --engine scan, or --engine auto.")
         return Cut(tuple(copies), tuple(shards), before.server, paused or len(copies) == 1, tuple(self.abandoned))
 
     def _together(self, before: Standing, copies: Sequence[Copy], held: Pause) -> list[Detached]:
