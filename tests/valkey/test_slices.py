@@ -100,6 +100,28 @@ def test_nobody_sees_half_a_key_and_what_is_left_of_one_goes_by_itself(wire: Wir
     assert wire.call("LLEN", "built") == wire.call("LLEN", "list")
 
 
+def test_what_arrived_of_a_first_batch_expires_where_we_die_while_it_is_sent(
+    wire: Wire, other: Wire, router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that hangs, and a restore that is killed: what its socket had taken is carried out later."""
+    execute = router.execute
+
+    def killed(commands: Sequence[Any]) -> Any:
+        if len(commands) > 1:
+            execute(commands[:-2])  # all but the last command and what stands behind it
+            raise KeyboardInterrupt
+        return execute(commands) if "UNLINK" not in commands[0][1] else None  # nobody tidies up
+
+    monkeypatch.setattr(router, "execute", killed)
+    batch = [(b"RPUSH", b"built", b"%d" % number) for number in range(4)]
+    with pytest.raises(KeyboardInterrupt):
+        write(router, b"built", lambda: [batch])
+    (building,) = other.call("KEYS", PREFIX + b"*")
+    assert other.call("LLEN", building) == 3
+    assert 0 < other.call("PTTL", building) <= BUILDING_MS
+    wire.call("DEL", building)
+
+
 def test_a_key_that_stands_there_stays_unless_it_is_to_be_replaced(wire: Wire, other: Wire, router: Router) -> None:
     wire.pipeline([("SET", "there", "old"), ("RPUSH", "list", "a", "b")])
     assert write(router, b"there", reading(wire, b"list")).outcome == "exists"

@@ -110,19 +110,22 @@ class _Building:
     def build(self, batches: Iterable[Sequence[Command]]) -> str:
         """Run all batches; return why the server refuses one, if it does."""
         for batch in self._runs(batches):
-            self.begun = True
             commands = [pack(command) for command in named(batch, self.name)]
             astray = self.router.target.mode is Mode.ENTERPRISE and key_place(batch[0]) > 1
             if not astray:
-                commands.append(pack(("PEXPIRE", self.name, BUILDING_MS)))
+                expire = pack(("PEXPIRE", self.name, BUILDING_MS))
+                # where we die while a first batch is sent, what arrived of it is to expire as well
+                commands = [*commands[:1], expire, *commands[1:], expire]
+            self.begun = True
             replies = self.router.execute([(self.slot, command) for command in commands])
             if replies.resent:
                 raise _Doubt
-            for command, reply in zip(batch, replies.values, strict=False):
+            answers = replies.values[:1] + replies.values[1 if astray else 2 :]
+            for command, reply in zip(batch, answers, strict=False):
                 if isinstance(reply, ReplyError):
                     return str(reply)
                 self._look(command, reply)
-            if not astray and replies.values[-1] != 1 and self.counted:
+            if not astray and answers[-1] != 1 and self.counted:
                 raise _Doubt  # it is not there any more
             self.done += len(batch)
             self.advance(len(batch))
