@@ -123,6 +123,7 @@ def test_seconds_in_which_the_copy_lagged_are_not_offered_and_a_full_resync_is_a
     with Counter(target) as counter, archiving(target, objects, tmp_path / "copies") as running:
         eventually(lambda: last_second(objects))
         pid = copy_pid(running)
+        time.sleep((0.2 - time.time()) % 1)  # so that most of a second is written while it stands
         os.kill(pid, signal.SIGSTOP)
         time.sleep(2.2)
         os.kill(pid, signal.SIGCONT)

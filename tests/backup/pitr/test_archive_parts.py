@@ -21,6 +21,8 @@ from understudy.backup.pitr import metrics, status
 from understudy.backup.pitr.follow import Follower
 from understudy.backup.pitr.generations import Rhythm
 from understudy.backup.pitr.journal import Facts, PrimaryFacts, held_bytes
+from understudy.backup.pitr.keeper import Keeper
+from understudy.backup.pitr.lease import Lease
 from understudy.backup.pitr.ledger import Ledger, Local, Mark, Point
 from understudy.backup.pitr.meter import Meter, Troubles
 from understudy.backup.pitr.objects import LocalObjects
@@ -92,6 +94,20 @@ def test_deleting_begins_with_what_makes_it_a_stream(tmp_path: Path, monkeypatch
     assert len(order) == 4
     assert objects.folders(ROOT) == []
     delete(objects, ROOT, "20261121T140000Z-1f3a")
+
+
+def test_what_is_too_old_is_deleted_while_every_shard_is_archived_and_not_otherwise(tmp_path: Path) -> None:
+    objects, healthy = LocalObjects(tmp_path), [False]
+    old, living = "20200101T000000Z-0001", "20200101T000000Z-0002"
+    for name in (old, living):
+        stored(objects, name)
+    troubles = Troubles(None, lambda _: None, "archive")
+    keeper = Keeper(objects, ROOT, Lease(objects, ROOT), 7, [], lambda: {living}, lambda: healthy[0], troubles)
+    keeper.delete()
+    assert objects.folders(ROOT) == [old, living]
+    healthy[0] = True
+    keeper.delete()
+    assert objects.folders(ROOT) == [living]
 
 
 def test_a_stream_is_looked_at_whatever_state_it_is_in(tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ class Generations:
         stream.base, stream.gap_why = base_path(self.copy.server.directory, manifest.base), self._why
         self._ledger.begin(stream)
         self._current, self._why = stream, RESYNC
+        self._troubles.over("room")
 
     def _stream(self, facts: Facts, starts: dict[int, int], primary: str) -> Local:
         """Return a stream that begins now."""
