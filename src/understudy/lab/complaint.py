@@ -11,7 +11,7 @@ _NOISE = (
     "successfully loaded",
 )  # fmt: skip
 _COMPLAINT = re.compile(
-    r"error|can't|cannot|fatal|wrong|corrupt|unknown|foreign|newer|mismatch|module|more than|duplicate|invalid|denied",
+    r"error|can't|cannot|fatal|wrong|corrupt|unknown|foreign|newer|mismatch|module|more than|duplicate|invalid|denied|unexpected",
     re.IGNORECASE,
 )
 _REPORT = re.compile(r"=== (?:REDIS|VALKEY) BUG REPORT START")
