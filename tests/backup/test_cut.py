@@ -151,6 +151,13 @@ def test_a_slot_that_is_on_its_way_is_waited_for_and_then_said(cluster: Lab, rou
     finally:
         router.wire(there.address).call("CLUSTER", "SETSLOT", slot, "STABLE")
 
+    def to_and_fro() -> None:  # a replica of a cluster hears of it, and a copy cannot do it
+        router.wire(there.address).call("CLUSTER", "SETSLOT", slot, "IMPORTING", here.node_id)
+        router.wire(there.address).call("CLUSTER", "SETSLOT", slot, "STABLE")
+
+    with cut(router, tmp_path, Silent(), in_sync=to_and_fro) as made:
+        assert not made.abandoned
+
 
 def test_somebody_elses_pause_is_not_ended(cluster: Lab, router: Router, tmp_path: Path) -> None:
     wire = router.wire(router.primaries[0])
