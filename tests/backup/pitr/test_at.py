@@ -269,10 +269,27 @@ def test_a_second_is_read_with_its_offset(text: str, expected: int) -> None:
     assert second_of(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "2026-11-20", "14:03:07Z", "2026-11-20T14:03:07.5Z", "-5", "1e9", "179518338700"])
+_NO_YEAR = ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "9999-12-31T23:59:59")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "2026-11-20", "14:03:07Z", "2026-11-20T14:03:07.5Z", "-5", "1e9", "179518338700", "٣", *_NO_YEAR]
+)
 def test_what_is_no_whole_second_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
         second_of(text)
+
+
+def test_of_the_hour_that_an_autumn_night_has_twice_both_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        with pytest.raises(UsageError) as caught:
+            second_of("2026-10-25T02:30:00")
+        assert "T02:30:00+02:00 and 2026-10-25T02:30:00+01:00 are" in caught.value.hint
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize(

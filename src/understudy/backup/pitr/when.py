@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from understudy.errors import UsageError
 
-_UNIX = re.compile(r"\d{1,11}")
+_UNIX = re.compile(r"[0-9]{1,11}")
 _EXAMPLE = "For example --at 2026-11-20T14:03:07Z, or --at 2026-11-20T15:03:07+01:00, or unix seconds."
 
 
@@ -26,18 +26,22 @@ def second_of(text: str) -> int:
         moment = datetime.fromisoformat(text.strip())
     except ValueError:
         raise UsageError(doing, "it is neither ISO 8601 nor a number of unix seconds", _EXAMPLE) from None
-    if moment.tzinfo is None:
-        local = moment.astimezone()
+    try:
+        second = int(moment.timestamp())
+        told(second)
+        meant = {moment.astimezone().isoformat(), moment.replace(fold=1).astimezone().isoformat()}
+    except (OverflowError, OSError, ValueError):
+        raise UsageError(doing, "no second is there", _EXAMPLE) from None
+    if moment.tzinfo is None:  # in the hour that an autumn night has twice it may be either
+        local = " and ".join(sorted(meant, reverse=True))
         raise UsageError(
             doing, "it does not say how far it is from UTC",
-            f"Say which is meant: {moment.isoformat()}Z is UTC, {local.isoformat()} is this machine's time zone.",
+            f"Say which is meant: {moment.isoformat()}Z is UTC, {local} {'is' if len(meant) == 1 else 'are'} this"
+            " machine's time zone.",
         )  # fmt: skip
     if moment.microsecond:
         raise UsageError(doing, "only whole seconds can be restored", f"Name the last one that is good. {_EXAMPLE}")
-    try:
-        return int(moment.timestamp())
-    except OverflowError:
-        raise UsageError(doing, "no second is there", _EXAMPLE) from None
+    return second
 
 
 def told(second: int) -> str:
