@@ -272,6 +272,9 @@ def test_what_would_be_lost_is_refused_foretold_accepted_and_known_to_verify(
     foretold = typed("restore", backup, "--dry-run", env=env)
     assert foretold.returncode == 0
     assert "[DRY RUN]   pages (function library): the whole library" in foretold.stdout
+    some = typed("restore", backup, "--accept-loss", "--match", "hash:f*", env=env)
+    assert "Accepted: 1 key without what the server cannot hold: field-expiry 1\n  hash:fields-expire" in some.stdout
+    target.wire.call("FLUSHALL")
     accepted = typed("restore", backup, "--accept-loss", "--json", env=env)
     told = json.loads(accepted.stdout)["components"]["redis"]
     assert (accepted.returncode, told["restored"], told["lost"]) == (0, 41, 10)

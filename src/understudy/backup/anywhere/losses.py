@@ -25,6 +25,7 @@ WORDS = {
     FUNCTION: "the whole library: the target has no functions, or a proxy hides them",
 }
 _MODULE_BYTES = (6, 7)
+_SHOWN_WHEN_DONE = 20
 
 
 @dataclass
@@ -81,15 +82,18 @@ def how_many(lost: int, kinds: Mapping[str, int]) -> str:
 
 
 def described(named: Sequence[Mapping[str, Any]], lost: int, kinds: Mapping[str, int], *, dry_run: bool) -> list[str]:
-    """Return what a restore tells of losses: how many, of what kinds, and in a dry run each of the first thousand."""
+    """Return what a restore tells of losses: how many, of what kinds, and which: in a dry run the first thousand."""
     if not lost:
         return []
-    what = f"{how_many(lost, kinds)} lose what the server cannot hold: {in_words(kinds)}"
+    what = f"{how_many(lost, kinds)} without what the server cannot hold: {in_words(kinds)}"
+    shown = named if dry_run else named[:_SHOWN_WHEN_DONE]
+    rows = [f"  {line(loss)}" for loss in shown]
+    if lost > len(shown):
+        rows.append(f"  and {lost - len(shown):,} more" + ("" if dry_run else "; --json names a thousand"))
     if not dry_run:
-        return [f"Accepted: {what}", "--json names them."]
-    more = [f"[DRY RUN]   and {lost - len(named):,} more"] if lost > len(named) else []
-    rows = [f"[DRY RUN]   {line(loss)}" for loss in named]
-    return [f"[DRY RUN] {what}", *rows, *more, "[DRY RUN] It takes --accept-loss to restore them without it."]
+        return [f"Accepted: {what}", *rows]
+    rows.append("It takes --accept-loss to restore them without it.")
+    return [f"[DRY RUN] {row}" for row in (what, *rows)]
 
 
 def is_module(payload: bytes) -> bool:
