@@ -125,17 +125,18 @@ def command(
         print(f"To be sure: {installed.how_to_add('lab')}.", file=sys.stderr)
     raise IntegrityError(
         "comparing the set with the server", "they differ",
-        _hint(report, compared),
+        _hint(report, compared, at),
         [f"{kind}: {name}" for kind, name in (report.named if report else ())]
         + [line for one in compared.values() for line in one.differences],
         (report.differences if report else 0) + sum(len(one.differences) for one in compared.values()),
     )  # fmt: skip
 
 
-def _hint(report: VerifyReport | None, compared: Mapping[str, Comparison]) -> str:
+def _hint(report: VerifyReport | None, compared: Mapping[str, Comparison], at: str | None) -> str:
     told = []
     if report and not report.clean:
-        told.append("`understudy restore` brings back keys that are missing, with --overwrite also those that differ.")
+        what = f"understudy restore --at {at}" if at else "understudy restore"
+        told.append(f"`{what}` brings back keys that are missing, with --overwrite also those that differ.")
     if any(one.differences for one in compared.values()):
         told.append("A restore replaces whole databases and collections: what was written since is lost there.")
     return " ".join(told)
