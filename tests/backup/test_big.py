@@ -217,7 +217,7 @@ def test_only_commands_that_build_the_key_are_let_through(wire: Wire, target: Ta
     "change",
     [
         {"file": "metadata.json"}, {"file": "../x"}, {"bytes": 5}, {"type": "module"}, {"db": -1}, {"commands": 10**30},
-        {"expire_at_ms": "x"}, {"key_b64": "!"}, {"commands": 1},
+        {"expire_at_ms": "x"}, {"key_b64": "!"}, {"commands": 1}, {"type": []},
     ],
     ids=str,
 )  # fmt: skip
@@ -233,6 +233,23 @@ def test_an_index_that_says_something_else_is_refused(
     index.write_text(json.dumps(row) + "\n")
     with pytest.raises(IntegrityError):
         check(resealed(backup), Silent())
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("string", ["SET", "k", "v", "XX"]), ("string", ["APPEND", "k", "v", "w"]), ("hash", ["HSET", "k", "f"]),
+        ("zset", ["ZADD", "k", "INCR", "1", "m"]), ("zset", ["ZADD", "k", "XX", "CH", "1", "m"]),
+        ("stream", ["XADD", "k", "NOMKSTREAM", "1-1", "f", "v"]), ("stream", ["XADD", "k", "MAXLEN", "1", "*", "f", "v"]),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_commands_with_options_that_we_never_write_are_refused(kind: str, words: list[str], tmp_path: Path) -> None:
+    """They would be let through by a server, and answer otherwise than what builds a key."""
+    data = pack(words)
+    (tmp_path / "one.resp").write_bytes(data)
+    with pytest.raises(IntegrityError, match="other words"):
+        list(commands(tmp_path, BigKey(b"k", 0, kind, None, "one.resp", 1, 1, len(data))))
 
 
 def test_what_has_expired_since_is_not_written(wire: Wire, target: Target, tmp_path: Path) -> None:
@@ -347,6 +364,22 @@ def test_memory_does_not_grow_with_the_key(wire: Wire, target: Target, tmp_path:
         "compare": peak_bytes(f"{tasks}.compare_big:run", common | {"seen": None}),
     }
     assert max(peaks.values()) < base + (30 << 20), (base, peaks)
+
+
+@pytest.mark.soak
+def test_behind_a_proxy_a_big_stream_comes_back_with_its_groups(valkey_enterprise: Lab, tmp_path: Path) -> None:
+    target = valkey_enterprise.target()
+    with Router(target) as router:
+        router.execute([(None, ("XGROUP", "CREATE", "stream", "group", 0, "MKSTREAM"))])
+        router.execute([(None, ("XADD", "stream", f"{at}-1", "a", "b" * 1000)) for at in range(1, 300)])
+        router.execute([(None, ("XREADGROUP", "GROUP", "group", "one", "COUNT", 9, "STREAMS", "stream", ">"))])
+        backup = backed_up(target, tmp_path, slice_bytes=SLICE_BYTES)
+        assert [big.key for big in big_keys(backup)] == [b"stream"]
+        router.execute([(None, ("DEL", "stream"))])
+        report = brought_back(backup, target)
+        assert (report.restored, report.failures) == (1, [])
+        assert router.execute([(None, ("XPENDING", "stream", "group"))]).values[0][0] == 9
+    assert verify(backup, target, Silent(), sample=None).examples == {}
 
 
 @pytest.mark.soak
