@@ -6,6 +6,7 @@ What is read may be hostile: only commands that build the one key, of the type t
 from __future__ import annotations
 
 import hashlib
+import re
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ _BUILD = {
     "hash": {b"HSET", b"HPEXPIREAT"},
     "stream": {b"XADD", b"XSETID", b"XGROUP", b"XCLAIM", b"XDEL", b"XTRIM"},
 }
+_SCORE, _ID = re.compile(rb"-?(?:inf|[0-9])"), re.compile(rb"[0-9]")
 _OF_GROUPS = {b"CREATE", b"CREATECONSUMER", b"SETID", b"DESTROY"}
 
 
@@ -94,8 +96,10 @@ class BigKey:
         numbers = (found.db, found.commands, found.length, found.size, found.expire_at_ms or 0)
         if any(type(number) is not int or not 0 <= number < _MOST_NUMBER for number in numbers) or found.db >= 1 << 31:
             raise damaged(where, "a number is out of range")
-        if found.kind not in _BUILD or type(found.file) is not str or found.expire_at_ms == 0:
-            raise damaged(where, "a line names a type, a file or an expiry that is none")
+        if type(found.kind) is not str or found.kind not in _BUILD:
+            raise damaged(where, "a line names a type that is none")
+        if type(found.file) is not str or found.expire_at_ms == 0:
+            raise damaged(where, "a line names a file or an expiry that is none")
         return found
 
 
@@ -235,6 +239,20 @@ def _check(command: Any, big: BigKey) -> None:
     place = key_place(command)
     if len(command) <= place + (big.kind != "stream") or command[place] != big.key:
         raise damaged(big.file, "a command is not for the key of its line")
+    if not _plain(command):
+        raise damaged(big.file, f"a {command[0].decode()} of it has other words than it takes to build a {big.kind}")
+
+
+def _plain(command: Sequence[bytes]) -> bool:
+    """Tell whether a command has no options but those that we write: others change what it does, and its reply."""
+    word, words = command[0], len(command)
+    if word in (b"SET", b"APPEND"):
+        return words == 3
+    if word == b"HSET":
+        return words > 3 and not words % 2
+    if word == b"ZADD":
+        return words > 3 and not words % 2 and bool(_SCORE.match(command[2]))
+    return word != b"XADD" or (words > 3 and bool(_ID.match(command[2])))
 
 
 def batches(directory: Path, big: BigKey, slice_bytes: int) -> Iterator[list[Command]]:
