@@ -100,7 +100,7 @@ def _list_archives(settings: Settings, local: bool, as_json: bool) -> None:
 
 def _warn(archive: Archive) -> None:
     for problem in archive.problems:
-        print(f"Warning: {problem}. What only this stream has cannot be restored.", file=sys.stderr)
+        print(f"Warning: {problem}. What only it has cannot be restored.", file=sys.stderr)
 
 
 def _as_row(repository: Repository, stored: StoredSet) -> tuple[str, ...]:

@@ -126,6 +126,8 @@ def test_what_comes_after_a_missing_chunk_is_not_vouched_for() -> None:
     assert vouched(0, [chunks[0], chunks[2]], 15_000, 3) == ((Span(0, 5_000),), "chunk 1 is missing")
     assert vouched(0, chunks[1:], 15_000, 3) == ((Span(0, 0),), "chunk 0 is missing")
     assert vouched(0, chunks[:2], 15_000, 3) == ((Span(0, 9_000),), "chunk 2 is missing")
+    swapped = [chunks[0], chunk(1, 9_000, 12_000), chunk(2, 5_000, 9_000)]
+    assert vouched(0, swapped, 15_000, 3) == ((Span(0, 5_000), Span(9_001, 12_000)), "chunk 2 is one of before")
     assert vouched(0, chunks, 11_000, 2) == ((Span(0, 12_000),), ""), "a head older than the last chunk adds nothing"
 
 

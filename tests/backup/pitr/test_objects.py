@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from s3 import BUCKET, S3Server
+from understudy.backup.pitr import stream
 from understudy.backup.pitr.objects import LocalObjects, Objects, open_objects
 from understudy.backup.pitr.stream import (
     Base,
@@ -110,7 +112,7 @@ def test_a_place_by_rsync_is_refused(place: str) -> None:
 @given(*[st.integers(0, 10**14)] * 4, st.integers(0, 10**8), st.booleans())
 def test_a_chunks_name_says_what_is_in_it(start: int, length: int, seq: int, size: int, digest: int, age: bool) -> None:
     name = ChunkName(seq % 10**11, start, start + length, size, f"{digest:016x}", age)
-    assert ChunkName.parse(str(name)) == (name if start + length < 10**15 else None)
+    assert ChunkName.parse(str(name)) == (name if start + length < 10**14 else None)
 
 
 @given(st.text("incr-0123456789abcdef.aofgz", max_size=80))
@@ -169,10 +171,27 @@ def test_a_document_that_lies_is_refused() -> None:
         {"id": "../../etc"},
         {"previous": "../../etc"},
         {"begins_ms": -1},
+        {"begins_ms": 10**14},
+        {"databases": 10**7},
+        {"gap": Gap(10**14, "a calendar ends")},
         {"offset": "1"},
     ):
         with pytest.raises(IntegrityError, match="damaged"):
             StreamInfo.decode(StreamInfo(**{**vars(INFO), **wrong}).encode(), "stream.json")
+
+
+def test_no_document_breaks_a_terminal_a_calendar_or_memory() -> None:
+    hostile = StreamInfo(**{**vars(INFO), "gap": Gap(None, "\x1b[31mred\nwindow")})
+    found = StreamInfo.decode(hostile.encode(), "stream.json").gap
+    assert found == Gap(None, r"'\x1b[31mred\nwindow'")
+    with pytest.raises(IntegrityError, match="a number is none"):
+        Head.decode(Head(10**14, 0, 0).encode(), "head.json")
+    for lying in (b'"0-99999999999"', b'"16384"', b'"-1"', b'"1-2-3"'):
+        one = Slots(17, frozenset({5}))
+        sealed = one.encode().replace(b'"5"', lying)
+        document = {name: value for name, value in orjson.loads(sealed).items() if name != "checksum"}
+        with pytest.raises(IntegrityError, match="a slot is none"):
+            Slots.decode(stream._sealed(document), one.path)
 
 
 @given(st.none() | st.frozensets(st.integers(0, SLOTS - 1), max_size=20), st.frozensets(st.integers(0, SLOTS - 1)))

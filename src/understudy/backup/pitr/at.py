@@ -68,7 +68,7 @@ def at_second(
     with stage(progress, "Looking through the archive", None, "streams"):
         archive = read_archive(objects, root)
     for problem in archive.problems:
-        progress.say(f"Warning: {problem}. What only this stream has cannot be restored.")
+        progress.say(f"Warning: {problem}. What only it has cannot be restored.")
     parts = chosen(archive, second, f"{objects.where}/{root}")
     streams = {stream.info.id: stream for stream in archive.streams}
     with local.scratch("at") as place:

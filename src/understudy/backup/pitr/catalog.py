@@ -18,6 +18,7 @@ from understudy.backup.pitr.stream import (
     Head,
     Slots,
     StreamInfo,
+    is_archive,
     is_stream_id,
     slots_from_ms,
 )
@@ -106,7 +107,7 @@ class Archive:
 
 def archives(objects: Objects) -> list[str]:
     """Return the names of the archives in a repository, `<name>-<profile>`."""
-    return objects.folders(ROOT)
+    return [name for name in objects.folders(ROOT) if is_archive(name)]
 
 
 def read_archive(objects: Objects, root: str) -> Archive:
@@ -117,7 +118,7 @@ def read_archive(objects: Objects, root: str) -> Archive:
 
     def one(folder: str) -> Stream | IntegrityError | None:
         try:
-            return _read_stream(objects, folder)
+            return _read_stream(objects, folder, problems)
         except IntegrityError as error:
             return error
 
@@ -130,20 +131,30 @@ def read_archive(objects: Objects, root: str) -> Archive:
     return Archive(root.rpartition("/")[2], tuple(streams), tuple(problems))
 
 
-def _read_stream(objects: Objects, folder: str) -> Stream | None:
+def _read_stream(objects: Objects, folder: str, problems: list[str]) -> Stream | None:
     """Read one stream; None where there is none, or not any more.
 
-    The head is read before the folder: what it speaks of is there when it is written.
+    The head is read before the folder: what it speaks of is there when it is written. Without one, or with one that is
+    damaged, a stream is what its pieces say.
     """
     try:
         info = StreamInfo.decode(objects.get(f"{folder}/{STREAM}"), f"{folder}/{STREAM}")
-        head = _head(objects, folder)
+        try:
+            head = _head(objects, folder)
+        except IntegrityError as error:
+            head = None
+            problems.append(str(error))
         sizes = objects.sizes(folder)
         moments = sorted(moment for moment in map(slots_from_ms, sizes) if moment is not None)
         paths = [f"{folder}/slots-{moment}.json" for moment in moments]
         slots = [Slots.decode(objects.get(path), path) for path in paths]
     except NotFoundError:
         return None
+    if info.id != folder.rpartition("/")[2]:
+        raise IntegrityError(f"reading {folder}/{STREAM}", f"it is that of {info.id}")
+    lacking = [one.from_ms for one in slots] != moments or (head is not None and len(slots) < head.changes)
+    if lacking and info.mode == Mode.OSS_CLUSTER:
+        raise IntegrityError(f"reading {folder}", "what says which slots its shard served is not all there")
     chunks = sorted(chunk for chunk in map(ChunkName.parse, sizes) if chunk is not None)
     last_ms = chunks[-1].until_ms if chunks else info.begins_ms
     until_ms, next_seq = (head.until_ms, head.seq) if head else (last_ms, 0)

@@ -182,8 +182,9 @@ class Shipper:
         if before is None or (before.until_ms, before.seq, before.ended) != told:
             meter = self._meter
             head = Head(
-                shipped.at_ms, shipped.seq, int(time.time() * 1000), stream.offset, meter.lag_bytes, meter.lag_ms, ended
-            )
+                shipped.at_ms, shipped.seq, int(time.time() * 1000), stream.offset, meter.lag_bytes, meter.lag_ms,
+                ended, stream.slots_put,
+            )  # fmt: skip
             self._objects.put(f"{self._root}/{stream.id}/{HEAD}", head.encode())
             self._heads[stream.id] = head
         self._meter.shipped_ms = max(self._meter.shipped_ms or 0, shipped.at_ms)

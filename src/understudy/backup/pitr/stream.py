@@ -25,14 +25,17 @@ ROOT = "archive"
 STREAM, HEAD, KEY = "stream.json", "head.json", "key.age"
 DEFAULT_NAME = "redis-backup"
 MOST_DOCUMENT_BYTES = 1 << 20
+_MOST_MS = 10**14  # the year 5138: no moment of ours is behind it, and none before it breaks a calendar
+_MOST_DATABASES = 1_000_000
 _HINT = "Seconds of other streams can still be restored: `understudy list` shows them."
 _ID = re.compile(r"(?P<time>\d{8}T\d{6}Z)-(?P<random>[0-9a-f]{4})")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _PROFILE = re.compile(r"[A-Za-z0-9._]+")
 _BASE = re.compile(r"base\.rdb\.gz(\.age)?")
-_SLOTS = re.compile(r"slots-(\d{1,15})\.json")
+_SLOTS = re.compile(r"slots-(\d{1,14})\.json")
+_RANGE = re.compile(r"\d{1,5}(-\d{1,5})?", re.ASCII)
 _CHUNK = re.compile(
-    r"incr-(?P<seq>\d{8,12})-(?P<from_ms>\d{1,15})-(?P<until_ms>\d{1,15})-(?P<size>\d{1,15})-(?P<sha256>[0-9a-f]{16})"
+    r"incr-(?P<seq>\d{8,12})-(?P<from_ms>\d{1,14})-(?P<until_ms>\d{1,14})-(?P<size>\d{1,15})-(?P<sha256>[0-9a-f]{16})"
     r"\.aof\.gz(?P<age>\.age)?"
 )
 
@@ -52,6 +55,12 @@ def root_of(name: str | None, profile: str) -> str:
 def stream_id(at_ms: int) -> str:
     """Return a fresh id, `<UTC time>-<4 hex>`; later ones sort later."""
     return f"{datetime.fromtimestamp(at_ms / 1000, UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def is_archive(folder: str) -> bool:
+    """Tell whether a folder's name is that of an archive, `<name>-<profile>`."""
+    name, _, profile = folder.rpartition("-")
+    return bool(_NAME.fullmatch(name) and _PROFILE.fullmatch(profile))
 
 
 def is_stream_id(text: str) -> bool:
@@ -131,7 +140,9 @@ class StreamInfo:
             base = Base(**{name: document["base"][name] for name in ("path", "size", "sha256", "plain_size")})
             found = cls(
                 base=base,
-                gap=Gap(document["gap"]["from_ms"], str(document["gap"]["why"])) if document["gap"] else None,
+                gap=Gap(document["gap"]["from_ms"], _harmless(str(document["gap"]["why"])))
+                if document["gap"]
+                else None,
                 **{name: document[name] for name in _PLAIN},
             )
             _check(found)
@@ -153,13 +164,17 @@ def _check(info: StreamInfo) -> None:
         raise ValueError("a text is none")
     if not all(type(one) is int and one >= 0 for one in numbers):
         raise ValueError("a number is none")
+    if info.begins_ms >= _MOST_MS or info.databases > _MOST_DATABASES:
+        raise ValueError("a number is too large")
     if not isinstance(info.base.path, str) or not _BASE.fullmatch(info.base.path):
         raise ValueError("the base is called something else")
     if not isinstance(info.base.sha256, str) or not re.fullmatch("[0-9a-f]{64}", info.base.sha256):
         raise ValueError("the checksum of the base is none")
     if info.previous is not None and not (isinstance(info.previous, str) and is_stream_id(info.previous)):
         raise ValueError("the stream before is called something else")
-    if info.gap and not (info.gap.from_ms is None or (type(info.gap.from_ms) is int and info.gap.from_ms >= 0)):
+    if info.gap and not (
+        info.gap.from_ms is None or (type(info.gap.from_ms) is int and 0 <= info.gap.from_ms < _MOST_MS)
+    ):
         raise ValueError("the gap begins nowhere")
     if info.encryption is not None and not isinstance(info.encryption, Mapping):
         raise ValueError("the encryption is none")
@@ -188,10 +203,13 @@ class Slots:
         """Read one. Raises `IntegrityError` where it is damaged."""
         document = _opened(data, where)
         try:
+            ranges = [*(document["slots"] or ()), *document["moving"]]
+            if not all(_RANGE.fullmatch(one) and int(one.rpartition("-")[2]) < SLOTS for one in ranges):
+                raise ValueError("a slot is none")
             slots = None if document["slots"] is None else frozenset(from_ranges(document["slots"]))
             found = cls(int(document["from_ms"]), slots, frozenset(from_ranges(document["moving"])))
-            if not all(0 <= slot < SLOTS for slot in (*(found.slots or ()), *found.moving)):
-                raise ValueError("a slot is none")
+            if not 0 <= found.from_ms < _MOST_MS:
+                raise ValueError("a moment is none")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise IntegrityError(f"reading {where}", f"it is damaged ({error})", _HINT) from error
         return found
@@ -207,7 +225,8 @@ def slots_from_ms(path: str) -> int | None:
 class Head:
     """How far a stream is: what it vouches for behind its last chunk, and the number of the next one.
 
-    `ended` says why nothing follows: the archiver was stopped, or another stream took over.
+    `ended` says why nothing follows: the archiver was stopped, or another stream took over. `changes` is how many
+    documents say what the shard served.
     """
 
     until_ms: int
@@ -217,6 +236,7 @@ class Head:
     lag_bytes: int = 0
     lag_ms: int = 0
     ended: str | None = None
+    changes: int = 0
 
     def encode(self) -> bytes:
         """Return the object's bytes."""
@@ -230,8 +250,11 @@ class Head:
             numbers = {
                 name: int(document[name]) for name in ("until_ms", "seq", "written_ms", "offset", "lag_bytes", "lag_ms")
             }
+            numbers["changes"] = int(document.get("changes", 0))
+            if not all(0 <= number < 1 << 63 for number in numbers.values()) or numbers["until_ms"] >= _MOST_MS:
+                raise ValueError("a number is none")
             return cls(**numbers, ended=None if document["ended"] is None else str(document["ended"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise IntegrityError(f"reading {where}", f"it is damaged ({error})", _HINT) from error
 
 
@@ -262,6 +285,11 @@ class ChunkName(NamedTuple):
         seq, from_ms, until_ms, size = (int(found[name]) for name in ("seq", "from_ms", "until_ms", "size"))
         name = cls(seq, from_ms, until_ms, size, found["sha256"], found["age"] is not None)
         return name if str(name) == text else None
+
+
+def _harmless(text: str) -> str:
+    """Return a text in one line, without what a terminal might act on."""
+    return (text if text.isprintable() else repr(text))[:500]
 
 
 def _sealed(document: dict[str, Any]) -> bytes:

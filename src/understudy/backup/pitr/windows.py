@@ -152,11 +152,13 @@ def vouched(begins_ms: int, chunks: Sequence[ChunkName], until_ms: int, next_seq
         next_seq: the number that the head gives to the next chunk.
     """
     spans = [Span(begins_ms, begins_ms)]
-    expected = 0
+    expected = reached_ms = 0
     for chunk in chunks:
         if chunk.seq != expected:
             return tuple(spans), f"chunk {expected} is missing"
-        expected += 1
+        if chunk.from_ms < reached_ms:
+            return tuple(spans), f"chunk {expected} is one of before"
+        expected, reached_ms = expected + 1, chunk.until_ms
         _grow(spans, chunk.from_ms, chunk.until_ms)
     if next_seq > expected:
         return tuple(spans), f"chunk {expected} is missing"
