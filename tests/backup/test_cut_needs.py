@@ -29,6 +29,12 @@ def test_a_server_here_that_expires_keys_of_a_copy_is_warned_of() -> None:
     assert "loses keys whose time is over" in judge([old], Binary("redis-server", "redis", (7, 0, 15)), None, GIB)[0]
 
 
+def test_a_source_that_could_not_read_what_its_copies_write_is_told_of() -> None:
+    [warning] = judge([replace(CALM, server=("redis", "7.0.15"))] * 3, OURS, None, GIB)
+    assert "RDB version 80, and redis 7.0.15 reads up to 10: restored there, keys are built with commands" in warning
+    assert judge([replace(CALM, server=("valkey", "9.0.4"))], OURS, None, GIB) == []
+
+
 def test_too_little_memory_for_all_copies_is_refused_with_both_figures() -> None:
     with pytest.raises(RefusedError, match=r"2\.2 GiB of memory, and 2\.0 GiB are available"):
         judge([CALM, CALM], OURS, 2 * GIB, 4 * GIB)

@@ -109,6 +109,7 @@ def judge(facts: Sequence[Facts], ours: Binary, memory: int | None, disk: int) -
     warnings = []
     if ours.name != "valkey" or ours.version < (8, 1):
         warnings.append(f"a copy by {ours} loses keys whose time is over while it is read; Valkey keeps them since 8.1")
+    warnings += [_writes_newer(one.server, ours) for one in facts if _writes_newer(one.server, ours)]
     for one in facts:
         hard, soft, soft_s = one.limits or (0, 0, 0)
         grows = one.written_per_s * one.sync_s
@@ -136,6 +137,17 @@ def judge(facts: Sequence[Facts], ours: Binary, memory: int | None, disk: int) -
                 f"{one.address} has modules ({', '.join(one.modules)}): values of their types cannot be copied"
             )
     return list(dict.fromkeys(warnings))
+
+
+def _writes_newer(source: tuple[str, str], ours: Binary) -> str:
+    """Return what it means that a copy writes what its source does not read; empty where it does."""
+    reads, writes = newest_readable(*source), newest_readable(ours.name, ".".join(map(str, ours.version)))
+    if reads is None or writes is None or reads >= writes:
+        return ""
+    return (
+        f"the copies ({ours}) write RDB version {writes}, and {' '.join(source)} reads up to {reads}: restored there, keys"
+        " are built with commands, which takes longer; --engine scan keeps what that server itself writes"
+    )
 
 
 def unreadable(source: tuple[str, str], ours: tuple[str, str]) -> str:
