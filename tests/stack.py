@@ -15,6 +15,7 @@ import httpx
 
 from postgres import ask, create_database, drop_databases
 from qdrant_standin import filled, standin
+from typist import typist
 from understudy.backup.component import Component
 from understudy.backup.components.postgres import PostgresComponent
 from understudy.backup.components.qdrant import QdrantComponent
@@ -155,6 +156,7 @@ def qdrant_subject(folder: Path) -> Iterator[Subject]:
 
 def children() -> set[int]:
     """Every process below this one that is not a zombie."""
+    typist()  # it stays: started between two looks it would seem to have been left
     found: dict[int, int] = {}
     for place in Path("/proc").iterdir():
         if place.name.isdigit():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import signal
 import threading
@@ -15,6 +16,7 @@ import pytest
 
 from breaking import EXPECTED, KEYS, fill, values
 from support import eventually
+from typist import typist
 from understudy import lab
 from understudy.drill.chosen import chosen, shards_of
 from understudy.drill.fault import Fault, Scene
@@ -85,8 +87,10 @@ def _inside(one: Lab) -> Target:
 
 
 def children() -> set[int]:
-    tasks = Path("/proc/self/task")
-    return {int(pid) for task in tasks.glob("*") for pid in (task / "children").read_text().split()}
+    """What this process started, itself or as a fork of the typist."""
+    starters = [os.getpid(), *([forks.pid] if (forks := typist()) else [])]
+    tasks = [task for pid in starters for task in Path(f"/proc/{pid}/task").iterdir()]
+    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
 
 
 def strangers(one: Lab, before: set[int]) -> set[int]:
