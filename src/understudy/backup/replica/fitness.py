@@ -145,8 +145,8 @@ def _writes_newer(source: tuple[str, str], ours: Binary) -> str:
     if reads is None or writes is None or reads >= writes:
         return ""
     return (
-        f"the copies ({ours}) write RDB version {writes}, and {' '.join(source)} reads up to {reads}: restored there, keys"
-        " are built with commands, which takes longer; --engine scan keeps what that server itself writes"
+        f"the copies ({ours}) write RDB version {writes}, and {' '.join(source)} reads up to {reads}: restored there,"
+        " keys are built with commands, which takes longer; --engine scan keeps what that server itself writes"
     )
 
 
