@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import pyrage
@@ -20,7 +21,7 @@ from s3 import BUCKET
 from understudy.backup.pitr.fetch import Fetched, cut
 from understudy.backup.pitr.objects import StoredObjects
 from understudy.backup.pitr.when import length, second_of, told
-from understudy.errors import UsageError
+from understudy.errors import IntegrityError, UsageError
 from understudy.lab import Lab
 from understudy.lab.scratch import Scratch
 from understudy.lab.servers.valkey import find_binary
@@ -199,6 +200,17 @@ def test_a_piece_may_end_anywhere_behind_the_second(tmp_path: Path) -> None:
         file.write_bytes(before + after[:end])
         cut(Fetched(cast("Stream", None), tmp_path / "base.rdb", file), T + 1, find_binary(), Silent())
         assert file.read_bytes() == before, f"{end} bytes of the seconds after it were there"
+
+
+@pytest.mark.parametrize(
+    "lost", [b"*1\r\n", b"x\r\n", b"\0" * 99, b"*2\r\n$3\r\nGETx\r\n", b"*1\r\n$-1\r\n"]
+)  # fmt: skip
+def test_what_is_no_command_in_the_middle_is_refused_not_cut_off(tmp_path: Path, lost: bytes) -> None:
+    file = tmp_path / "incr.aof"
+    file.write_bytes(second(T, ("SET", "key", 1)) + lost + second(T, ("SET", "key", 2)))
+    fetched = Fetched(cast("Stream", SimpleNamespace(folder="archive/a-b/one")), tmp_path / "base.rdb", file)
+    with pytest.raises(IntegrityError, match="they are none"):
+        cut(fetched, T + 1, find_binary(), Silent())
 
 
 def test_an_encrypted_archive_opens_with_its_key_alone(

@@ -23,6 +23,14 @@ def test_a_stream_whose_head_is_damaged_is_what_its_pieces_say(tmp_path: Path) -
     assert "head.json: it is damaged" in found.problems[0]
 
 
+def test_a_piece_that_is_missing_is_told_of_also_where_nothing_follows(tmp_path: Path) -> None:
+    archive = MadeArchive(tmp_path)
+    made = archive.stream(ONE, 4_500, b"rdb")
+    made.piece(b"", 9_000).unlink()
+    found = read_archive(archive.objects, archive.root)
+    assert found.problems == (f"reading {archive.root}/{ONE}: chunk 0 is missing",)
+
+
 def test_a_shard_is_not_given_slots_that_it_may_have_lost(tmp_path: Path) -> None:
     archive = MadeArchive(tmp_path)
     made = archive.stream(ONE, 4_500, b"rdb", mode="oss-cluster")

@@ -127,6 +127,7 @@ def read_archive(objects: Objects, root: str) -> Archive:
             streams.append(found)
         elif found is not None:
             problems.append(str(found))
+    problems += [f"reading {one.folder}: {one.track.broken}" for one in streams if one.track.broken]
     streams.sort(key=lambda stream: (stream.info.begins_ms, stream.info.id))
     return Archive(root.rpartition("/")[2], tuple(streams), tuple(problems))
 

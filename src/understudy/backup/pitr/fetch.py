@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import zlib
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ _UNREADABLE = (EOFError, OSError, zlib.error, cast(type[Exception], isal_zlib.er
 _NO_KEY = "Set BACKUP_IDENTITY (or --identity) to the file with the secret key, or BACKUP_PASSPHRASE."
 _MOST_MARK_BYTES = 64  # of a line `#TS:<unix seconds>`, with what ends the one before it
 _NOTHING_YET = "has nothing before timestamp"
+_WHOLE_UP_TO = re.compile(r"ok_up_to=(\d+),.* diff=[1-9]")
 
 
 @dataclass(frozen=True)
@@ -225,9 +227,41 @@ def cut(fetched: Fetched, second: int, binary: Binary, progress: Progress) -> No
     if not tool.exists():
         tool.symlink_to(binary.path)  # the server is that tool when it is called so
     run = partial(_run, fetched, tool, progress)
-    run("--fix")  # a piece may end in the middle of a command
+    if whole := _WHOLE_UP_TO.search(run()):
+        at = int(whole[1])
+        if not _is_torn(file, at):
+            raise IntegrityError(
+                f"cutting the commands of {fetched.stream.folder}", f"from byte {at:,} on they are none",
+                "Something in it was exchanged or lost. Try another second, or a set: `understudy list`.",
+            )  # fmt: skip
+        os.truncate(file, at)
     if file.stat().st_size and _NOTHING_YET in run("--truncate-to-timestamp", str(second)):
         os.truncate(file, 0)
+
+
+def _is_torn(file: Path, at: int) -> bool:
+    """Tell whether what stands behind a byte are commands that only lack their end, as a piece may end anywhere."""
+    with file.open("rb") as stream:
+        stream.seek(at)
+        bulks = 0
+        while line := stream.readline(_MOST_MARK_BYTES):
+            wanted = b"$" if bulks else b"*#"
+            if line[:1] not in [wanted[n : n + 1] for n in range(len(wanted))]:
+                return False
+            if not line.endswith(b"\r\n"):
+                return len(line) < _MOST_MARK_BYTES
+            if line.startswith(b"#"):
+                continue
+            if not line[1:-2].isdigit():
+                return False
+            if not bulks:
+                bulks = int(line[1:-2])
+                continue
+            stream.seek(int(line[1:-2]), os.SEEK_CUR)
+            if not b"\r\n".startswith(stream.read(2)):
+                return False
+            bulks -= 1
+    return True
 
 
 def _drop_torn_mark(file: Path) -> None:
@@ -251,11 +285,11 @@ def _run(fetched: Fetched, tool: Path, progress: Progress, *words: str) -> str:
             child.kill()
             raise
     text = said.decode(errors="replace")
-    if child.returncode and _NOTHING_YET not in text:
+    if child.returncode and _NOTHING_YET not in text and not _WHOLE_UP_TO.search(text):
         lines = [line for line in text.splitlines() if line.strip()]
         raise IntegrityError(
             f"cutting the commands of {fetched.stream.folder}",
-            f"{tool.name} {words[0]} says: {lines[-1][:300] if lines else 'nothing'}",
+            f"{tool.name} says: {lines[-1][:300] if lines else 'nothing'}",
             "Try another second, or a set: `understudy list`.",
         )
     return text

@@ -24,8 +24,13 @@ if TYPE_CHECKING:
 
 _AOF = "appendonly.aof"
 _MANIFEST = f"file {_AOF}.1.base.rdb seq 1 type b\nfile {_AOF}.1.incr.aof seq 1 type i\n"
-LINES = ("appendonly yes", "appendfsync no", "aof-load-truncated no", "auto-aof-rewrite-percentage 0")
-"""What such a server is configured with: an end that is torn is refused, not passed over."""
+LINES = (
+    *("appendonly yes", "appendfsync no", "aof-load-truncated no", "auto-aof-rewrite-percentage 0"),
+    *(f'rename-command {name} ""' for name in ("REPLICAOF", "SLAVEOF", "MIGRATE", "FAILOVER", "MODULE")),
+)
+"""What such a server is configured with: an end that is torn is refused, not passed over, and so is what no primary
+ever sends: an archive that somebody changed has it reach for no other server.
+"""
 _LOOK_EVERY_S = 0.1
 _ANSWERS_WITHIN_S = 60.0  # a server that loads looks at its clients now and then
 
