@@ -27,7 +27,7 @@ from typing import Any
 
 from understudy.backup.frozen import Frozen
 from understudy.backup.replica.copies import Copy, CutOffError, Sync, attach, await_in_sync
-from understudy.backup.replica.pause import Pause, Position, positions
+from understudy.backup.replica.pause import Pause, Position, may_release, positions
 from understudy.backup.replica.source import MIGRATIONS, Primary, Source, Standing, UnsettledError, migrations
 from understudy.errors import IncompleteError, RefusedError, UnreachableError
 from understudy.lab.scratch import Scratch
@@ -234,6 +234,7 @@ class _Maker:
     def _together(self, before: Standing, copies: Sequence[Copy], held: Pause) -> list[Detached]:
         if self.source.target.mode is Mode.OSS_CLUSTER:
             _refuse_moving(held.wires)
+        held.releases = held.releases and may_release(held.wires)
         with held:
             now = datetime.now(UTC)
             stood = [held.at[wire] for wire in held.wires]
@@ -256,6 +257,7 @@ class _Maker:
             position = held.at[wire]
             _check(copy, position, primary, held.end(wire))
             shards.append(Detached(primary, position, now, held.held_ms[wire]))
+        held.run_out()
         return shards
 
     @staticmethod

@@ -19,6 +19,7 @@ from understudy.valkey.wire import Command, Reply, ReplyError, Wire, error_for, 
 BOUND_MS = 1000
 PAUSE_RIGHT = "To hold writes: ACL SETUSER NAME +client|pause +client|unpause; or use --no-pause."
 _BOUND_WITHOUT_RELEASE_MS = 300
+_SURELY_OVER_S = 0.05
 # All that a primary writes into its stream while clients are held: a ping each second at most. No write is as short as
 # one; two together are as long as `SET k vv`. Acknowledgements it asks for afterwards.
 _PING_BYTES = 14
@@ -48,12 +49,44 @@ def positions(wires: Sequence[Wire]) -> list[Position]:
     return [Position.read(wire, wire.read()) for wire in wires]
 
 
+def may_release(wires: Sequence[Wire]) -> bool:
+    """Tell whether a pause of ours may be ended: CLIENT UNPAUSE ends everybody's, so nobody else may hold writes.
+
+    Valkey tells it since 8.1. Elsewhere a script that does nothing is run: it waits where writes wait. Who may not run
+    one cannot know, and gets False.
+
+    Raises:
+        UnsettledError: somebody holds them.
+    """
+    for wire in wires:
+        wire.send(pack(("INFO", "clients")))
+    reasons = {wire: _facts(wire.read()).get("paused_reason") for wire in wires}
+    silent = [wire for wire, reason in reasons.items() if reason is None]
+    for wire in silent:
+        wire.send(pack(("EVAL", "return 1", 0)))
+    answers = []
+    for wire in silent:
+        try:
+            answers.append(wire.read())
+        except UnreachableError:
+            reasons[wire] = "a script waits there, as writes do"
+    for wire, reason in reasons.items():
+        if reason not in (None, "none"):
+            raise UnsettledError(f"asking {wire.address}", f"the clients of {wire.address} are held already ({reason})")
+    return all(answer == 1 for answer in answers)
+
+
+def _facts(reply: Reply) -> dict[str, str]:
+    return {} if isinstance(reply, ReplyError) else parse_info(reply)
+
+
 @dataclass
 class Pause:
     """Writes are held while the block runs; what was found out stands here afterwards.
 
     `releases` is off for servers before Redis 7.0, where CLIENT UNPAUSE would also end the pause of a manual failover
-    under way, and lose writes: there the pause is shorter, and runs out.
+    under way, and lose writes, and where nobody knows whether others hold them (`may_release`): there the pause is
+    shorter, and runs out.
 
     Attributes:
         at: where each stream stood while writes were held, by address.
@@ -125,6 +158,11 @@ class Pause:
                 replies = [self._read(wire) for _ in range(self._owed[wire])]
                 self._after[wire] = replies[-len(commands) :]
                 self.held_ms[wire] = (time.monotonic() - asked_at) * 1000 if self.releases else self.bound_s * 1000
+
+    def run_out(self) -> None:
+        """Wait until a pause is over that we do not end: a look would take it for somebody else's."""
+        if not self.releases:
+            time.sleep(max(0.0, self.bound_s - self.age_s) + _SURELY_OVER_S)
 
     def refute(self) -> str:
         """Return, when it is over, why it may not have held throughout; empty where it did.
