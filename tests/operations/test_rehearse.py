@@ -55,11 +55,11 @@ def checks(*rows: dict[str, Any]) -> dict[str, str]:
 
 
 def servers(folder: Path) -> list[Path]:
-    """Return the processes that run now and have files below a folder."""
+    """Return the processes whose directory is below a folder: a server's, which renames itself, is in no argument."""
     found = []
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
+    for place in Path("/proc").glob("[0-9]*/cwd"):
         with contextlib.suppress(OSError):
-            if str(folder).encode() in place.read_bytes():
+            if str(place.readlink()).startswith(str(folder)):
                 found.append(place)
     return found
 
