@@ -291,7 +291,7 @@ def test_what_no_server_can_read_is_refused_with_the_reason_and_nothing_is_writt
 
 def test_a_number_of_keys_that_is_not_what_was_recorded_is_noticed(rdb_set: BackupSet, tmp_path: Path) -> None:
     (file,) = rdb_set.metadata.components["redis"]["rdb"]
-    more = {"rdb": [{**file, "keys": file["keys"] + 1}]}
+    more = {"rdb": [{**file, "keys": file["keys"] + 1}], "keys": file["keys"] + 1}
     backup = changed(rdb_set, tmp_path, {}, more)
     with pytest.raises(IntegrityError, match="the metadata says"):
         check(backup, Silent())
@@ -300,7 +300,9 @@ def test_a_number_of_keys_that_is_not_what_was_recorded_is_noticed(rdb_set: Back
         expanded(backup, LocalRepository(tmp_path), Silent()),
     ):
         pass
-    for wrong in ([], [{"path": "rdb/shard-001.rdb", "keys": 1}], [{**file, "keys": "1"}], ["rdb"], 7):
+    two = {**file, "keys": file["keys"] - 1}
+    for wrong in ([], [{"path": "rdb/shard-001.rdb", "keys": 1}], [{**file, "keys": "1"}], ["rdb"], 7, [two],
+                  [two, {**file, "keys": 1}]):  # fmt: skip
         shutil.rmtree(backup.directory)
         backup = changed(rdb_set, tmp_path, {}, {"rdb": wrong})
         with pytest.raises(IntegrityError, match="damaged"):

@@ -20,7 +20,7 @@ from understudy.backup.check import check_sums
 from understudy.backup.component import Taken
 from understudy.backup.frozen import Frozen, read_frozen
 from understudy.backup.functions import FUNCTIONS
-from understudy.backup.rdb_write import MAGIC
+from understudy.backup.rdb_write import FOLDER, MAGIC
 from understudy.backup.repositories.local import LocalRepository
 from understudy.backup.set import METADATA, SUMS, BackupSet, FileEntry, sums
 from understudy.errors import IntegrityError, NotFoundError, RefusedError, UsageError
@@ -60,6 +60,11 @@ def rdb_files(backup: BackupSet) -> list[tuple[FileEntry, Mapping[str, Any]]]:
             raise ValueError("a number of keys is none")
         if is_rdb_only(backup) and not found:
             raise ValueError("it names none")
+        named = sorted(one["path"] for one in recorded)
+        if named != sorted(path for path in entries if path.startswith(f"{FOLDER}/")):
+            raise ValueError("it names others than there are")
+        if is_rdb_only(backup) and sum(one["keys"] for one in recorded) != backup.metadata.keys:
+            raise ValueError("their keys do not add up to those of the set")
     except (KeyError, TypeError, ValueError) as error:
         raise IntegrityError(
             f"reading {backup.metadata.id}", f"what it says of its RDB files is damaged ({error})", "Use another set."
