@@ -37,11 +37,12 @@ from understudy.valkey.topology import SLOTS
 class Frozen:
     """A server that holds one shard as it was, and the slots that are its own (None: outside of a cluster).
 
-    Keys of other slots, which were on their way out, are not read.
+    Keys of other slots, which were on their way out, are not read; `alone`: it is known to hold none.
     """
 
     target: Target
     slots: frozenset[int] | None = None
+    alone: bool = False
 
 
 def read_frozen(
@@ -76,7 +77,9 @@ def read_frozen(
             held += _held(router, copy.target)
             _merge(libraries, functions.read(router)[0])
     formats = plan.get("formats", ("jsonl",))
-    written = write_files([(copy.target, copy.slots) for copy in copies], into, progress) if "rdb" in formats else []
+    written = []
+    if "rdb" in formats:
+        written = write_files([(copy.target, copy.slots, copy.alone) for copy in copies], into, progress)
     plans = [
         {
             **plan,
@@ -86,7 +89,7 @@ def read_frozen(
             "keys_per_s": 0.0,
             "slots": None,
             "ranks": True,
-            "only": None if copy.slots is None else as_ranges(copy.slots),
+            "only": None if copy.slots is None or copy.alone else as_ranges(copy.slots),
             "stem": f"shard{number:03d}",
         }
         for number, (copy, own) in enumerate(zip(copies, dbs, strict=True))
@@ -107,6 +110,8 @@ def read_frozen(
     told = summed(results, plan, sorted({db for own in dbs for db in own}), len(libraries))
     if written:
         told |= counted(written, "jsonl" in formats, len(libraries))
+    if "jsonl" not in formats:
+        del told["types"]  # a server does not count them, and asking for each takes longer than writing the file
     if copies[0].slots is not None:
         told["slots"] = {"covered": SLOTS, "tasks": [as_ranges(copy.slots or ()) for copy in copies]}
     return Taken(

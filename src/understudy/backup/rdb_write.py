@@ -11,11 +11,9 @@ import hashlib
 import re
 import shutil
 import threading
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, replace
-from importlib.resources import files
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,17 +24,14 @@ from understudy.lab.complaint import complaint
 from understudy.pages.figures import count
 from understudy.progress import Progress, stage
 from understudy.valkey.discovery import parse_info
-from understudy.valkey.payload import TYPE_NAMES
 from understudy.valkey.slots import as_ranges, key_slot
 from understudy.valkey.target import Target
-from understudy.valkey.wire import ReplyError, Wire
+from understudy.valkey.wire import Wire
 
 Result = TypeVar("Result")
 FOLDER = "rdb"
 MAGIC = re.compile(rb"(?:REDIS|VALKEY)(\d{3,4})")
 HEAD_BYTES = 16
-_COUNT = files("understudy.valkey").joinpath("count_types.lua").read_bytes()
-_PAGES_A_CALL = 50
 _WITHIN_S = 24 * 3600.0
 _LOOK_EVERY_S = 0.1
 _CHUNK_BYTES = 1 << 20
@@ -72,7 +67,6 @@ class RdbFile:
     Attributes:
         path: inside the set, before encryption.
         keys: in it, all databases together.
-        types: keys by type; empty where the server cannot count them.
         databases: that hold keys.
         slots: the shard's, as ranges; None outside of a cluster.
         memory_bytes: what the server that wrote it took, which is about what one that loads it will take.
@@ -81,7 +75,6 @@ class RdbFile:
 
     path: str
     keys: int
-    types: dict[str, int]
     databases: list[int]
     slots: list[str] | None
     memory_bytes: int
@@ -102,9 +95,9 @@ class Written:
 
 
 def write_files(
-    copies: Sequence[tuple[Target, frozenset[int] | None]], into: Path, progress: Progress
+    copies: Sequence[tuple[Target, frozenset[int] | None, bool]], into: Path, progress: Progress
 ) -> list[Written]:
-    """Write one file a server below `into`.
+    """Write one file a server below `into`. Each is a target, its slots, and whether it holds keys of no others.
 
     Every server is of this machine, nobody else writes to it, and it stands still; keys of slots that are not its own
     are deleted from it first.
@@ -113,14 +106,12 @@ def write_files(
         RefusedError: a server could not write, for want of room for example; `why` is its own reason.
     """
     (into / FOLDER).mkdir(parents=True, mode=0o700, exist_ok=True)
-    with stage(progress, "Counting keys by type", None, "keys"):
+    with stage(progress, "Looking at the copies", None, "keys"):
         told = _side_by_side(
-            lambda number, target, slots: _account(number, target, slots, progress),
-            [(number, target, slots) for number, (target, slots) in enumerate(copies)],
-            lambda: progress.advance(0),
+            _account, [(number, *one) for number, one in enumerate(copies)], lambda: progress.advance(0)
         )
     with stage(progress, "Writing RDB files", None, "bytes"):
-        written = _save([target for target, _ in copies], progress)
+        written = _save([target for target, _, _ in copies], progress)
         for place, file in zip(written, told, strict=True):
             shutil.move(place, into / file.path)
     with (
@@ -135,32 +126,25 @@ def counted(written: Sequence[Written], beside_lines: bool, libraries: int) -> d
     account: dict[str, Any] = {"rdb": [one.told.as_data() for one in written]}
     if beside_lines:
         return account
-    types: Counter[str] = Counter()
-    for one in written:
-        types.update(one.told.types)
     keys = sum(one.told.keys for one in written)
     return account | {
         "keys": keys,
-        "types": dict(sorted(types.items())),
         "rdb_versions": sorted({one.version for one in written}),
         "summary": count(keys, "key") + (f", {count(libraries, 'function')}" if libraries else ""),
     }
 
 
-def _account(number: int, target: Target, slots: frozenset[int] | None, progress: Progress) -> RdbFile:
+def _account(number: int, target: Target, slots: frozenset[int] | None, alone: bool) -> RdbFile:
     with Wire(target.seeds[0], target, _WITHIN_S) as wire:
-        if slots is not None:
+        if slots is not None and not alone:
             for db in _keyspace(wire):
                 wire.call("SELECT", db)
                 _drop_others(wire, slots)
         keyspace = _keyspace(wire)
         memory = parse_info(wire.call("INFO", "memory"))
-    types: Counter[str] = Counter()
-    for db in keyspace:
-        types.update(_types(replace(target, db=db), progress))
     return RdbFile(
-        f"{FOLDER}/shard-{number:03d}.rdb", sum(keyspace.values()), dict(sorted(types.items())),
-        sorted(keyspace) or [0], None if slots is None else as_ranges(slots), int(memory.get("used_memory", 0)),
+        f"{FOLDER}/shard-{number:03d}.rdb", sum(keyspace.values()), sorted(keyspace) or [0],
+        None if slots is None else as_ranges(slots), int(memory.get("used_memory", 0)),
         memory.get("maxmemory_policy", ""),
     )  # fmt: skip
 
@@ -186,24 +170,6 @@ def _names(wire: Wire) -> Iterator[list[bytes]]:
         yield names
         if cursor == b"0":
             return
-
-
-def _types(target: Target, progress: Progress) -> Counter[str]:
-    """Return the keys of one database by type; nothing where the server runs no scripts."""
-    found: Counter[str] = Counter()
-    cursor = b"0"
-    with Wire(target.seeds[0], target, _WITHIN_S) as wire:
-        while True:
-            reply = wire.pipeline([("EVAL", _COUNT, 0, cursor, _PAGES_A_CALL)])[0]
-            if isinstance(reply, ReplyError):
-                return Counter()
-            cursor, rows = reply[0], reply[1:]
-            for kind, keys in zip(rows[::2], rows[1::2], strict=True):
-                name = kind.decode(errors="replace")
-                found[name if name in TYPE_NAMES else "module"] += keys
-            progress.advance(sum(rows[1::2]))
-            if cursor == b"0":
-                return found
 
 
 def _save(targets: Sequence[Target], progress: Progress) -> list[Path]:

@@ -67,7 +67,7 @@ def command(
     ] = None,
     slice_bytes: Annotated[
         str | None,
-        typer.Option(help="Keys that take more memory are read in slices: 16MiB for example (BACKUP_SLICE_BYTES; 64MiB)."),
+        typer.Option(help="Keys that take more memory are read in slices, for example 16MiB (64MiB)."),
     ] = None,
     components: Components = None,
     as_json: Json = False,

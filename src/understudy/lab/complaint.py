@@ -11,7 +11,8 @@ _NOISE = (
     "successfully loaded",
 )  # fmt: skip
 _COMPLAINT = re.compile(
-    r"error|can't|cannot|fatal|wrong|corrupt|unknown|foreign|newer|mismatch|module|more than|duplicate|invalid|denied|unexpected",
+    r"error|can't|cannot|fatal|wrong|corrupt|unknown|foreign|newer|mismatch|module|more than|duplicate|invalid|denied"
+    r"|unexpected",
     re.IGNORECASE,
 )
 _REPORT = re.compile(r"=== (?:REDIS|VALKEY) BUG REPORT START")

@@ -331,7 +331,7 @@ class RedisComponent:
             there = _types(backup)
             differences += [
                 f"keys of the type {kind}: {there[kind]:,}, and it recorded {number:,}"
-                for kind, number in recorded["types"].items()
+                for kind, number in recorded.get("types", {}).items()
                 if there[kind] != number
             ]
         found = report.compared - report.missing

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from understudy import installed
 from understudy.backup.component import Taken
+from understudy.backup.frozen import Frozen, read_frozen
+from understudy.backup.replica.strays import Strays
 from understudy.errors import RefusedError, UnderstudyError, UsageError
 from understudy.progress import Progress
 from understudy.valkey.router import Router
@@ -29,7 +32,7 @@ def take(
     """
     with contextlib.ExitStack() as stack:
         try:
-            made = stack.enter_context(_made(router, plan, work, progress))
+            made, copies = stack.enter_context(_made(router, plan, work, progress))
         except UnderstudyError as error:
             if plan["engine"] != AUTO:
                 raise
@@ -42,13 +45,15 @@ def take(
             progress.say(f"Engine scan, not replica: {error.why}.")
             reason = error.why
         else:
-            return _read(made, router, plan, work, into, progress)
+            return _read(made, copies, router, plan, work, into, progress)
     taken = scan()
     return Taken(taken.parts, taken.files, {**taken.metadata, "not_replica": reason}, taken.requires)
 
 
 @contextlib.contextmanager
-def _made(router: Router, plan: Mapping[str, Any], work: Path, progress: Progress) -> Iterator[Any]:
+def _made(
+    router: Router, plan: Mapping[str, Any], work: Path, progress: Progress
+) -> Iterator[tuple[Any, list[Frozen]]]:
     try:
         from understudy.backup.replica.cut import cut  # noqa: PLC0415 - the lab, whose server it needs, is an extra
         from understudy.backup.replica.fitness import check  # noqa: PLC0415
@@ -58,13 +63,26 @@ def _made(router: Router, plan: Mapping[str, Any], work: Path, progress: Progres
             f"{installed.how_to_add('lab')}, or use --engine scan.",
         ) from error  # fmt: skip
     check(router, work, progress, pause=plan["pause"])
-    with cut(router, work, progress, pause=plan["pause"]) as made:
-        yield made
+    strays = Strays(router)
+    with cut(router, work, progress, pause=plan["pause"], in_sync=strays.look) as made:
+        yield (
+            made,
+            [
+                replace(copy, alone=strays.none_at(shard.primary.address, shard.primary.slots))
+                for copy, shard in zip(made.frozen, made.shards, strict=True)
+            ],
+        )
 
 
-def _read(made: Any, router: Router, plan: Mapping[str, Any], work: Path, into: Path, progress: Progress) -> Taken:
-    from understudy.backup.frozen import read_frozen  # noqa: PLC0415
-
+def _read(
+    made: Any,
+    copies: Sequence[Frozen],
+    router: Router,
+    plan: Mapping[str, Any],
+    work: Path,
+    into: Path,
+    progress: Progress,
+) -> Taken:
     name, version = made.server
     account = {
         "engine": REPLICA,
@@ -72,4 +90,4 @@ def _read(made: Any, router: Router, plan: Mapping[str, Any], work: Path, into: 
         "server": {"name": name, "version": version},
         "cut": made.as_data(),
     }
-    return read_frozen(made.frozen, plan, work, into, progress, account)
+    return read_frozen(copies, plan, work, into, progress, account)
