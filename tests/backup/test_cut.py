@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -22,6 +23,7 @@ from understudy import lab
 from understudy.backup.replica.copies import ANNOUNCED, Copy
 from understudy.backup.replica.cut import cut
 from understudy.backup.replica.pause import BOUND_MS, Pause, only_chatter
+from understudy.backup.replica.strays import Strays
 from understudy.backup.replica.tunnel import Tunnel
 from understudy.drill.promote import is_primary, promote
 from understudy.errors import IncompleteError, NotAuthorisedError, RefusedError, UnderstudyError
@@ -341,6 +343,26 @@ def test_writes_that_somebody_let_through_meanwhile_are_noticed(cluster: Lab, ro
                 other.call("SET", key, "x" * 40)
             other.call("CLIENT", "PAUSE", 1000, "WRITE")
         assert "took writes while they were to be held" in held.refute()
+
+
+def test_a_primary_that_holds_keys_of_anothers_slot_is_known_by_it(
+    router: Router, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = b"stray"
+    before = router.refresh()
+    shards = [replace(one, slots=one.slots - {key_slot(key)}) for one in before.shards]  # as if that had moved away
+    router.execute([(key_slot(key), ("SET", key, "1"))])
+    address = router.owner(key_slot(key))
+    monkeypatch.setattr(router, "refresh", lambda: replace(before, shards=tuple(shards)))
+    strays = Strays(router)
+    strays.look()
+    found = {one.primary.address: strays.none_at(one.primary.address, one.slots) for one in shards if one.primary}
+    assert found == {one: one != address for one in found}
+    assert address in found
+    router.execute([(key_slot(key), ("DEL", key))])
+    strays.look()
+    assert all(strays.none_at(one.primary.address, one.slots) for one in shards if one.primary)
+    assert not strays.none_at(address, before.shards[0].slots), "of other slots than those it knows nothing"
 
 
 # -- soak
