@@ -37,6 +37,7 @@ from understudy.valkey.wire import Wire
 
 _LOOK_EVERY_S = 1.0
 _GONE_AFTER_LOOKS = 5
+_MOST_AHEAD_MS = 3_600_000
 _LEAST_FREE_BYTES = 256 << 20
 _ENDS_WITHIN_S = 20.0
 _TELLS_WITHIN_S = 2.0
@@ -276,8 +277,13 @@ class Service:
         return {stream.id for one in list(self._shards.values()) for stream in one.ledger.streams()}
 
     def _healthy(self) -> bool:
-        """Tell whether every shard is archived just now."""
+        """Tell whether every shard is archived just now, by a clock that its primary has, too.
+
+        One that is days ahead would have everything deleted as too old.
+        """
         shards = list(self._shards.values())
+        if any(abs(one.meter.ahead_ms) > _MOST_AHEAD_MS for one in shards):
+            return False
         recent_ms = (time.time() - 60 - 2 * self.plan.every_s) * 1000
         return bool(shards) and all((one.meter.shipped_ms or 0) >= recent_ms for one in shards)
 
