@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from uuid import uuid4
 
 import orjson
@@ -78,6 +80,21 @@ def test_an_object_is_created_once(objects: Objects) -> None:
     assert not objects.create(f"{ROOT}/lock.json", b"theirs")
     assert objects.get(f"{ROOT}/lock.json") == b"mine"
     assert objects.sizes(ROOT) == {"lock.json": 4}
+
+
+def test_of_many_that_create_one_at_once_one_has_it_with_its_own_bytes(tmp_path: Path) -> None:
+    there = LocalObjects(tmp_path)
+    for n in range(20):
+        path, ready = f"archive/a-b/{n}.json", Barrier(8)
+
+        def create(who: int, path: str = path, ready: Barrier = ready) -> bool:
+            ready.wait()
+            return there.create(path, b"%d" % who)
+
+        with ThreadPoolExecutor(8) as pool:
+            won = list(pool.map(create, range(8)))
+        assert sum(won) == 1
+        assert there.get(path) == b"%d" % won.index(True)
 
 
 def test_what_is_not_there_is_not_found(objects: Objects, tmp_path: Path) -> None:

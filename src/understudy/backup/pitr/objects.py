@@ -5,6 +5,7 @@ A path is relative, with `/` between its parts. An object is there with all its 
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Protocol, TypeVar
@@ -95,7 +96,7 @@ class LocalObjects:
     def create(self, path: str, data: bytes) -> bool:
         """Write it beside, then link, which fails where there is one."""
         final = self.directory / path
-        beside = final.with_name(f".{final.name}.mine")
+        beside = final.with_name(f".{final.name}.{secrets.token_hex(4)}")  # of two that begin at once each has its own
         with self._told(f"writing {path}"):
             self._folder_of(path)
             write_file(beside, data)
