@@ -206,7 +206,9 @@ def attach(scratch: Scratch, target: Target, primary: Address, name: str, lines:
     secret = secrets.token_hex(16)
     login = [f"masterauth {quoted(secret)}"]
     if target.tls is None:
-        login = [f"masterauth {quoted(target.password)}"] if target.password is not None else []
+        # without a masterauth it says nothing of who it is: a user that needs no password takes any
+        password = "-" if target.username and target.password is None else target.password
+        login = [f"masterauth {quoted(password)}"] if password is not None else []
         login += [f"masteruser {quoted(target.username)}"] if target.username else []
     server = scratch.server(
         name,
