@@ -26,7 +26,7 @@ from understudy.installed import missing_extra
 Write = Callable[[Iterable[Row], BinaryIO, bool], int]
 COLUMNS = ("key", "key_b64", "db", "type", "bytes", "expire_at_ms", "expires_at")
 VALUE_COLUMNS = ("value", "length", "truncated", "error")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", *"\uff1d\uff0b\uff0d\uff20")  # some also take the wide ones
 _BY_SUFFIX = {".parquet": "parquet", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
 _GROUP_ROWS, _GROUP_BYTES = 50_000, 32 << 20
 
@@ -109,7 +109,7 @@ def _cells(row: Row, values: bool) -> list[Any]:
         value = row.value
         assert value is not None, "values were asked for"  # noqa: S101
         cells += ["" if value.error else _json(value.value, value.more), value.length, value.truncated or ""]
-        cells.append(cell(name_of((value.error or "").encode())))
+        cells.append(cell(name_of(value.error.encode())) if value.error else "")
     return cells
 
 
