@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from docs.played import Block, blocks, play
+from understudy.lab import named, state
 from understudy.lab.ports import claim
 
 SECRET = "a-secret-for-the-pages"
@@ -92,5 +95,9 @@ def bench(folder: Path, *groups: tuple[int, tuple[int, ...]]) -> Iterator[Bench]
             made.swaps |= {str(first + one): str(block.first + one) for one in distances}
         yield made
     finally:
+        with pytest.MonkeyPatch.context() as patch:  # a page need not end what it starts
+            patch.setenv("UNDERSTUDY_HOME", environ["UNDERSTUDY_HOME"])
+            for name in state.names():
+                named.clean(name, force=True)
         for block in claimed:
             block.release()
