@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from support import backed_up, digests
+from understudy import lab
 from understudy.backup.component import RestoreOptions
 from understudy.backup.components.redis import RedisComponent
 from understudy.backup.set import FileEntry
@@ -50,3 +51,19 @@ def test_what_several_restore_and_compare_is_whole(valkey_standalone: Lab, tmp_p
     assert digests(target) == before
     found = verify(backup, target, Silent(), sample=None)
     assert (found.compared, found.missing, found.value_mismatch, found.extra) == (2_500, 0, 0, 0)
+
+
+def test_a_worker_compares_its_own_values_and_no_others(valkey_standalone: Lab, tmp_path: Path) -> None:
+    """What differs byte by byte is settled by a scratch server, which all workers ask at the same time."""
+    target = valkey_standalone.target()
+    changed = range(0, 2_500, 25)
+    with Router(target) as router:
+        router.execute([(None, ("HSET", f"h:{n}", "name", f"{n}", "plan", "basic")) for n in range(2_500)])
+    backup = backed_up(target, tmp_path, chunk_keys=250)
+    assert jobs_for(backup.parts()) >= 2
+    with lab.standalone() as other, contextlib.closing(RedisComponent(other.target())) as component:
+        other.call("node-1", "CONFIG", "SET", "hash-max-listpack-entries", "0")  # every payload is another there
+        component.restore(backup, RestoreOptions(), Silent())
+        component.router.execute([(None, ("HSET", f"h:{n}", "name", "other")) for n in changed])
+        found = verify(backup, other.target(), Silent(), sample=None)
+    assert (found.compared, found.missing, found.value_mismatch, found.unsure) == (2_500, 0, len(changed), 0)

@@ -23,7 +23,7 @@ from understudy.backup.set import BackupSet
 from understudy.backup.tasks.compare_keys import fingerprint
 from understudy.backup.tasks.write_keys import name_of
 from understudy.backup.verify_report import VerifyReport
-from understudy.backup.workers import jobs_for, run_all
+from understudy.backup.workers import MOST_JOBS, default_jobs, jobs_for, run_all
 from understudy.errors import UnderstudyError
 from understudy.progress import Progress, stage
 from understudy.valkey import proxied
@@ -125,7 +125,8 @@ def _plans(
             "directory": str(backup.directory),
             "parts": [entry.path for entry in parts[job::jobs]],
             "sample": chosen,
-            "scratch": scratch.as_data() if scratch else None,
+            # a database of its own: whoever shared one would compare another's values
+            "scratch": dataclasses.replace(scratch, db=job).as_data() if scratch else None,
             "seen": str(folder / f"seen-{job}") if sample is None else None,
             "match": match,
         }
@@ -151,7 +152,7 @@ def _scratch() -> Iterator[Target | None]:
     try:
         from understudy import lab  # noqa: PLC0415 - the lab is an extra
 
-        running = lab.standalone(password=secrets.token_hex(16))
+        running = lab.standalone(password=secrets.token_hex(16), databases=default_jobs(MOST_JOBS))
     except (ImportError, UnderstudyError):
         yield None
         return

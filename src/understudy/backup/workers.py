@@ -28,6 +28,7 @@ from understudy.backup.set import FileEntry
 Advance = Callable[[int], None]
 TaskFunction = Callable[[Mapping[str, Any], Advance], dict[str, Any]]
 _REPORT_EVERY_S = 0.2
+MOST_JOBS = 1000  # more than any machine runs at once
 _KEYS_FOR_ONE, _BYTES_FOR_ONE = 2_000, 4 << 20  # for less, starting another worker takes longer than it saves
 
 
