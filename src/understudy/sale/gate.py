@@ -50,19 +50,21 @@ class Gate:
             lines.append(f"Content-Type: application/json\r\nContent-Length: {len(sent)}\r\n")
         raw = "".join(lines).encode() + b"\r\n" + sent
         connection: _Connection | None = None
+        again = False
         try:
             async with self._places, asyncio.timeout(within_s):
                 connection = await self._connection()
                 reply = await connection.ask(raw)
-                if connection.reusable:
+                if again := connection.reusable:
                     self._idle.append(connection)
                 return reply
         except TimeoutError:
             why = "no answer in time"
         except OSError as error:
             why = type(error).__name__
-        if connection:
-            connection.close()
+        finally:  # also where whoever asked is cancelled
+            if connection and not again:
+                connection.close()
         return Reply(0, {}, why=why)
 
     async def _connection(self) -> _Connection:
