@@ -137,7 +137,7 @@ def test_every_setting_of_a_backup_is_taken_along_or_refused() -> None:
     script = (repository_root() / "deploy" / "compose" / "with-docker.sh").read_text()
     named = set(re.findall(r"[A-Z][A-Z0-9_]+", script))
     passed_over = re.compile(  # what backup, restore and list do not read
-        r"(REHEARSE|SCHEDULE|PROBE|WAITINGROOM|DRILL|BACKUP_(DAILY|WEEKLY|MONTHLY|SAFETY|NOTIFY|METRICS|LOG|OFFSITE))_?"
+        r"(REHEARSE|SCHEDULE|ARCHIVE|PROBE|WAITINGROOM|DRILL|BACKUP_(DAILY|WEEKLY|MONTHLY|SAFETY|NOTIFY|METRICS|LOG|OFFSITE))_?"
         r"|(PROFILE|PORT|HEALTH_CHECK_INTERVAL|POSTGRES_BIN)$"
     )
     for field in Settings.model_fields.values():
