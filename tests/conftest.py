@@ -38,9 +38,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = ordered(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
-def pytest_configure() -> None:
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's job in the background: children would inherit it
+def pytest_configure(config: pytest.Config) -> None:
+    # what `nohup` and a shell's jobs in the background ignore would be ignored by all that is started from here
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN and not config.getoption("numprocesses", None):  # of workers
+        signal.signal(signal.SIGHUP, lambda *_: None)
     answer_children()
 
 
