@@ -26,6 +26,7 @@ from understudy.lab.ports import claim
 from understudy.lab.sample import fill, load_function
 from understudy.lab.servers.valkey import find_binary
 from understudy.progress import Silent
+from understudy.valkey.payload import all_fields_expired
 from understudy.valkey.router import Router
 from understudy.valkey.target import Address, Mode, Target
 from understudy.valkey.wire import Wire
@@ -274,3 +275,28 @@ def test_an_expiry_that_passed_in_a_hash_is_no_missing_key(valkey_standalone: La
         eventually(lambda: wire.call("EXISTS", "gone") == 0)
         report = verify(backup, target, Silent(), sample=None)
         assert (report.missing, report.expired) == (0, 1)
+
+
+def test_a_hash_without_a_field_left_removes_nothing_of_what_stands_there(
+    valkey_standalone: Lab, tmp_path: Path
+) -> None:
+    with Router(valkey_standalone.target()) as router, router.wire(router.primaries[0]) as wire:
+        words = [("a", "1"), ("-5", "70000"), ("c", "x" * 400), ("é", "y" * 70_000), ("n" * 100, "123456789")]
+        wire.pipeline([("HSET", name, *itertools.chain(*words)) for name in ("gone", "kept", "some")])
+        names = [word for word, _ in words]
+        now_ms = 1000 * int(wire.call("TIME")[0])
+        soon = now_ms + 1900
+        for name, fields in (("gone", names), ("kept", names), ("some", names[1:])):
+            wire.call("HPEXPIREAT", name, soon if name != "kept" else now_ms + 60_000, "FIELDS", len(fields), *fields)
+        payload = wire.call("DUMP", "gone")
+        assert not all_fields_expired(payload, soon - 1)
+        assert all_fields_expired(payload, soon)
+        assert not any(all_fields_expired(payload[:end] + payload[-10:], soon) for end in range(1, len(payload) - 10))
+        backup = backed_up(valkey_standalone.target(), tmp_path)
+        eventually(lambda: not wire.call("EXISTS", "gone"))
+        wire.pipeline([("DEL", "kept", "some"), ("SET", "gone", "what stands there")])
+        for dry_run in (True, False):
+            report = restored(backup, valkey_standalone.target(), overwrite=True, dry_run=dry_run)
+            assert (report.restored, report.expired, report.failed) == (2, 1, 0)
+        assert wire.call("GET", "gone") == b"what stands there"
+        assert (wire.call("HLEN", "kept"), wire.call("HKEYS", "some")) == (len(words), [b"a"])

@@ -21,6 +21,7 @@ TYPE_NAMES: tuple[str, ...] = tuple(
     next((name for name, codes in _NAMES.items() if byte in codes), "unknown") for byte in range(256)
 )
 FIELDS_EXPIRE = frozenset((22, 23, 24, 25))  # type bytes of hashes of which at least one field expires
+_HASH_OF_VALKEY, _RDB_OF_VALKEY = 22, 80  # fields with a lifetime as Valkey writes them, from 9.0 on
 # the newest RDB version that a server of this name and version reads
 _READS = (
     ("valkey", (9, 0), 80),
@@ -40,6 +41,53 @@ def rdb_version(payload: bytes) -> int:
 def body(payload: bytes) -> bytes:
     """Return the type byte and the value, without version and checksum."""
     return payload[:-FOOTER_BYTES]
+
+
+def all_fields_expired(payload: bytes, now_ms: int) -> bool:
+    """Tell whether a hash has no field left by then: a server makes nothing of it, but for removing what stands there.
+
+    Only of Valkey's own hashes this can be told; of any other, and of what is not as it should be, the answer is no.
+    """
+    if payload[0] != _HASH_OF_VALKEY or rdb_version(payload) < _RDB_OF_VALKEY:
+        return False
+    end = len(payload) - FOOTER_BYTES
+    try:
+        fields, at = _length(payload, 1)
+        for _ in range(fields):
+            at = _after_string(payload, _after_string(payload, at))
+            expiry = int.from_bytes(payload[at : at + 8], "little", signed=True)  # -1: this field stays
+            at += 8
+            if at > end or not 0 <= expiry <= now_ms:
+                return False
+    except (IndexError, ValueError):
+        return False
+    return fields > 0 and at == end
+
+
+def _length(data: bytes, at: int) -> tuple[int, int]:
+    """Return the length that stands there, and where it ends. Raises `ValueError` where none stands there."""
+    first = data[at]
+    if first < 0x40:
+        return first, at + 1
+    if first < 0x80:
+        return (first & 0x3F) << 8 | data[at + 1], at + 2
+    width = {0x80: 4, 0x81: 8}.get(first)
+    if width is None:
+        raise ValueError(first)
+    return int.from_bytes(data[at + 1 : at + 1 + width], "big"), at + 1 + width
+
+
+def _after_string(data: bytes, at: int) -> int:
+    """Return where a string ends: as it is, as an integer of 1, 2 or 4 bytes, or compressed."""
+    first = data[at]
+    if first in (0xC0, 0xC1, 0xC2):
+        return at + 1 + (1 << (first & 3))
+    if first == 0xC3:
+        packed, at = _length(data, at + 1)
+        _, at = _length(data, at)
+        return at + packed
+    size, at = _length(data, at)
+    return at + size
 
 
 def newest_readable(server: str, version: str) -> int | None:

@@ -19,6 +19,7 @@ from understudy.backup.record import Records, decode, read_blocks
 from understudy.backup.tasks.write_keys import name_of
 from understudy.valkey.discovery import now_ms as server_now_ms
 from understudy.valkey.glob import compile_glob
+from understudy.valkey.payload import all_fields_expired
 from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot, name_in_slot
 from understudy.valkey.target import Target
@@ -107,6 +108,7 @@ class _Looking:
     def _note(self, router: Router, records: Records, found: Mapping[int, set[str]]) -> None:
         """Count what is going to be written: neither what has expired, nor what stands there and is kept."""
         keys = [at for at in found if (when := records.expire_at_ms[at]) is None or when > self._now_ms]
+        keys = [at for at in keys if not all_fields_expired(records.payloads[at], self._now_ms)]
         there: Sequence[Any] = [0] * len(keys)
         if keys and not self._overwrite:
             there = router.execute([(key_slot(records.keys[at]), ("EXISTS", records.keys[at])) for at in keys]).values

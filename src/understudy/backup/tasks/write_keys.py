@@ -20,7 +20,7 @@ from understudy.backup.component import RestoreReport
 from understudy.backup.record import Records, decode, read_blocks
 from understudy.valkey.discovery import now_ms as server_now_ms
 from understudy.valkey.glob import compile_glob
-from understudy.valkey.payload import TYPE_NAMES, body
+from understudy.valkey.payload import TYPE_NAMES, all_fields_expired, body
 from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
 from understudy.valkey.target import Target
@@ -78,6 +78,9 @@ class _Writing:
             kept = [at for at, expiry in enumerate(records.expire_at_ms) if expiry is None or expiry > now_ms]
             self.report.expired += len(records.keys) - len(kept)
             records = records.only(kept)
+        if empty := {at for at, payload in enumerate(records.payloads) if all_fields_expired(payload, now_ms)}:
+            self.report.expired += len(empty)
+            records = records.only([at for at in range(len(records.keys)) if at not in empty])
         if records.keys and not self._plan["dry_run"] and max(map(len, records.payloads)) > self._most_bytes(router):
             records = self._without_huge(router, records)
         if self._plan["dry_run"]:
