@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def test_a_store_that_is_missing_in_a_set_is_named_with_the_newest_set_that_has_
     away = {**env, "QDRANT_URL": f"http://{NOWHERE}", "BACKUP_OPTIONAL": "qdrant"}
     assert typed("backup", env=away).returncode == 0
     header, *rows = typed("list", "--long", env=env).stdout.splitlines()
-    assert header.split() == ["TAKEN", "BYTES", "TIER", "HOLDS", "SET"]
+    assert header.split() == ["TAKEN", "BYTES", "KEYS", "TIER", "HOLDS", "SET"]
     assert [row.split("by hand")[1].rsplit(None, 1)[0].strip() for row in rows] == [
         "redis, no qdrant", "redis, qdrant", "redis"
     ]  # fmt: skip
@@ -55,6 +56,30 @@ def test_a_set_of_some_keys_says_so(typed: Typed, redis_subject: Subject, tmp_pa
     redis_subject.fill()
     env = {**redis_subject.env, "BACKUP_DIR": str(tmp_path)}
     assert typed("backup", "--match", "*1*", env=env).returncode == 0
-    for words in (("restore", "--dry-run", "latest"), ("restore", "--component", "redis", "latest"), ("check",)):
+    for words in (
+        ("restore", "--dry-run", "latest"),
+        ("restore", "--component", "redis", "latest"),
+        ("check",),
+        ("verify",),
+        ("verify", "--full"),
+    ):
         assert "this set holds only the keys that match '*1*'" in typed(*words, env=env).stderr
     assert json.loads(typed("list", "--json", env=env).stdout)[0]["match"] == "*1*"
+    told = json.loads(typed("verify", "--json", env=env).stdout)
+    assert told["warnings"] == ["this set holds only the keys that match '*1*'"]
+    keys = json.loads(typed("list", "--json", env=env).stdout)[0]["keys"]
+    assert f" {keys:,}  by hand  redis, only '*1*'  " in typed("list", "--long", env=env).stdout
+
+
+def test_a_comparison_with_a_set_of_nothing_says_so(typed: Typed, redis_subject: Subject, tmp_path: Path) -> None:
+    redis_subject.fill()
+    env = {**redis_subject.env, "BACKUP_DIR": str(tmp_path)}
+    for match in ("*", "nomatch:*"):
+        assert typed("backup", "--match", match, env=env).returncode == 0
+    done = typed("verify", "--full", env=env)
+    assert done.returncode == 0, "it is equal: nothing of it is missing"
+    assert "Warning: this set holds only the keys that match 'nomatch:*'." in done.stderr
+    assert re.search(
+        r"Warning: the set holds no keys: none matches 'nomatch:\*', and redis-\S+ before it held", done.stderr
+    )
+    assert " 0  by hand  redis, only 'nomatch:*'  " in typed("list", "--long", env=env).stdout

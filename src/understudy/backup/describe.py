@@ -71,6 +71,10 @@ def lacking(metadata: Metadata, meant: Collection[str], newest_with: Callable[[s
             else "no other set here holds it"
         )
         told.append(f"{title_of(name)} is missing in this set{why}; {where}")
-    if ("redis" in meant or not meant) and (match := metadata.components.get("redis", {}).get("match")):
-        told.append(f"this set holds only the keys that match {match!r}")
-    return told
+    return told + (filtered(metadata) if "redis" in meant or not meant else [])
+
+
+def filtered(metadata: Metadata) -> list[str]:
+    """Return a sentence where a set holds only the keys that match a glob."""
+    match = metadata.components.get("redis", {}).get("match")
+    return [f"this set holds only the keys that match {match!r}"] if match else []

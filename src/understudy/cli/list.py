@@ -26,7 +26,9 @@ def command(
     s3_uri: S3Uri = None,
     local: Annotated[bool, typer.Option("--local", help="List BACKUP_DIR even where S3_URI is set.")] = False,
     archive: Annotated[bool, typer.Option("--archive", help="List only the seconds that --at can restore.")] = False,
-    long: Annotated[bool, typer.Option("--long", "-l", help="Say also what each set holds, and its tier.")] = False,
+    long: Annotated[
+        bool, typer.Option("--long", "-l", help="Say also what each set holds, how many keys, and its tier.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List the sets, newest first, as timestamp, size in bytes and key, with tabs between.
@@ -54,7 +56,8 @@ def command(
         where = settings.backup_s3_uri if remote else settings.backup_dir
         print(f"No sets in {where}. Take one: understudy backup", file=sys.stderr)
     if long and sets:
-        print_table(("TAKEN", "BYTES", "TIER", "HOLDS", "SET"), [_as_row(repository, one) for one in sets], ("BYTES",))
+        header = ("TAKEN", "BYTES", "KEYS", "TIER", "HOLDS", "SET")
+        print_table(header, [_as_row(repository, one) for one in sets], ("BYTES", "KEYS"))
     for one in () if long else sets:
         print(f"{one.id.created:{_WHEN}}\t{one.size}\t{one.key}")
     _tell_archives(settings, local)
@@ -106,9 +109,11 @@ def _warn(archive: Archive) -> None:
 def _as_row(repository: Repository, stored: StoredSet) -> tuple[str, ...]:
     told = _as_data(repository, stored)
     lacking = [f"no {name}" for name in told["missing"] or ()]
+    lacking += [f"only {told['match']!r}"] if told["match"] else []
     holds = ", ".join([*(told["components"] or ()), *lacking, *(["encrypted"] if told["encrypted"] else [])])
+    keys = "-" if told["keys"] is None else f"{told['keys']:,}"
     tier = "?" if told["components"] is None else told["tier"] or "by hand"
-    return f"{stored.id.created:{_WHEN}}", f"{stored.size:,}", tier, holds or "?", stored.key
+    return f"{stored.id.created:{_WHEN}}", f"{stored.size:,}", keys, tier, holds or "?", stored.key
 
 
 def _as_data(repository: Repository, stored: StoredSet) -> dict[str, Any]:
@@ -117,7 +122,7 @@ def _as_data(repository: Repository, stored: StoredSet) -> dict[str, Any]:
 
     told: dict[str, Any] = {
         "id": str(stored.id), "created_at": stored.id.created.isoformat(), "bytes": stored.size, "key": stored.key,
-        "tier": None, "components": None, "missing": None, "match": None, "encrypted": None,
+        "tier": None, "components": None, "missing": None, "match": None, "encrypted": None, "keys": None,
     }  # fmt: skip
     with contextlib.suppress(IntegrityError, NotFoundError):  # it is listed all the same; `check` says what is wrong
         metadata = peek(repository, stored)
@@ -125,5 +130,6 @@ def _as_data(repository: Repository, stored: StoredSet) -> dict[str, Any]:
         told |= {
             "match": metadata.components.get("redis", {}).get("match"),
             "encrypted": metadata.encryption is not None,
+            "keys": metadata.keys if "redis" in metadata.components else None,
         }
     return told

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,7 +29,10 @@ from understudy.errors import IntegrityError, UsageError, VerdictError
 
 if TYPE_CHECKING:
     from understudy.backup.component import Comparison
+    from understudy.backup.repository import Repository
+    from understudy.backup.set import BackupSet
     from understudy.backup.verify_report import VerifyReport
+    from understudy.settings import Settings
 
 
 LATEST = "latest"
@@ -99,6 +102,9 @@ def command(
         expanded(plain, local, shown, components=(wanted := held(plain, asked)), match=match) as backup,
     ):
         report = None
+        warnings = [] if at else _warnings(settings, plain, wanted, local)
+        for line in warnings:
+            shown.say(f"Warning: {line}.")
         if "redis" in wanted:
             report = verify(backup, target_of(settings), shown, sample=None if full else sample, match=match)
         others = [one for one in wanted if one != "redis" and (names or told_if_unset(settings, one, shown))]
@@ -106,7 +112,7 @@ def command(
     if as_json:
         keys = dataclasses.asdict(report) | {"examples_at_most": MOST_LISTED} if report else {}
         rows = {store: {"counted": one.counted, "differences": [*one.differences]} for store, one in compared.items()}
-        print_json(keys | {"components": rows, "clean": _clean(report, compared)})
+        print_json(keys | {"components": rows, "warnings": warnings, "clean": _clean(report, compared)})
     else:
         if report:
             _tell(report, full)
@@ -130,6 +136,16 @@ def command(
         + [line for one in compared.values() for line in one.differences],
         (report.differences if report else 0) + sum(len(one.differences) for one in compared.values()),
     )  # fmt: skip
+
+
+def _warnings(settings: Settings, backup: BackupSet, wanted: Sequence[str], repository: Repository) -> list[str]:
+    """Return of what a set holds only a part, or nothing: that it is equal says less then."""
+    from understudy.backup.contents import changes
+    from understudy.backup.describe import filtered
+
+    told = filtered(backup.metadata) if "redis" in wanted else []
+    found = changes(backup.metadata, repository, settings.backup_may_be_empty)
+    return told + [str(one) for one in found if not one.held and one.component in wanted]
 
 
 def _hint(report: VerifyReport | None, compared: Mapping[str, Comparison], at: str | None) -> str:
