@@ -89,6 +89,7 @@ def read_frozen(
             "keys_per_s": 0.0,
             "slots": None,
             "ranks": True,
+            "gives_way": True,
             "only": None if copy.slots is None or copy.alone else as_ranges(copy.slots),
             "stem": f"shard{number:03d}",
         }

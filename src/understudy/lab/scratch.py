@@ -12,6 +12,7 @@ it was. They are gone when the block ends, and when we die.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import shutil
 import tempfile
@@ -32,6 +33,7 @@ from understudy.valkey.target import Address, Mode, Target
 from understudy.valkey.wire import Wire
 
 DATABASES = 10_000  # more than any set names; an unused one costs next to nothing
+GIVES_WAY = 10  # the niceness of work that nobody waits for
 _UP_WITHIN_S = 15.0
 _ATTEMPTS = 3
 _LOOK_EVERY_S = 0.02
@@ -79,6 +81,12 @@ class ScratchServer:
             progress.advance(0)
             time.sleep(_LOOK_EVERY_S)
         raise IntegrityError(f"loading {self.name}", f"the server refuses it: {complaint(self.log)}")
+
+    def give_way(self) -> None:
+        """Have it run only when others of this machine leave it the processor: nobody waits for it any more."""
+        with contextlib.suppress(OSError):
+            if self._node.pid:
+                os.setpriority(os.PRIO_PROCESS, self._node.pid, GIVES_WAY)
 
     def stop(self) -> None:
         """End it at once; its directory goes too."""

@@ -65,6 +65,8 @@ def _made(
     check(router, work, progress, pause=plan["pause"])
     strays = Strays(router)
     with cut(router, work, progress, pause=plan["pause"], in_sync=strays.look) as made:
+        for copy in made.copies:
+            copy.server.give_way()
         yield (
             made,
             [

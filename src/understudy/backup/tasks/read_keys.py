@@ -2,8 +2,8 @@
 
 Plan: `target`, `slots` (ranges, or null outside a cluster), `dbs`, `work`, `stem`, `chunk_keys`, `match`,
 `keys_per_s`; where they are given, `only`: of a server's keys those of these slots, `ranks`: whether to read how long
-or how often keys were used, where the server keeps that, `compress`: whether an archive will want the parts, and
-`slice_bytes`: the most that a key may take of the server's memory to be read in one piece.
+or how often keys were used, where the server keeps that, `compress`: whether an archive will want the parts,
+`gives_way`: whether to work only when others leave the processor, and `slice_bytes`: the most that a key may take of the server's memory to be read in one piece.
 Result: `parts`, `keys`, `gone`, `types`, `rdb_versions`, `slots`, `big` (a line for each key that was read in slices).
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +34,7 @@ from understudy.valkey.slots import as_ranges, from_ranges, key_slot
 from understudy.valkey.target import Mode, Target
 from understudy.valkey.wire import Wire
 
+_GIVES_WAY = 10  # niceness
 _MOST_TRIES = 5
 _PAUSE_S = 0.25
 _MOST_PAYLOAD_BYTES = MOST_LINE_BYTES // 4 * 3 - (1 << 20)  # base64 makes four bytes of three
@@ -45,6 +47,8 @@ class _Changed(Exception):  # noqa: N818 - a signal, not an error
 def run(plan: Mapping[str, Any], advance: Callable[[int], None]) -> dict[str, Any]:
     """Read everything that the plan names; see the module."""
     target = Target.from_data(plan["target"])
+    if plan.get("gives_way"):  # a copy is read: what it was copied from may share this machine, and comes first
+        os.nice(_GIVES_WAY)
     if plan["slots"] is not None:
         return _Reading(plan, target, advance, 0).of_slots(from_ranges(plan["slots"]))
     attempt = 0
