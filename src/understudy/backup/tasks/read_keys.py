@@ -3,7 +3,8 @@
 Plan: `target`, `slots` (ranges, or null outside a cluster), `dbs`, `work`, `stem`, `chunk_keys`, `match`,
 `keys_per_s`; where they are given, `only`: of a server's keys those of these slots, `ranks`: whether to read how long
 or how often keys were used, where the server keeps that, `compress`: whether an archive will want the parts,
-`gives_way`: whether to work only when others leave the processor, and `slice_bytes`: the most that a key may take of the server's memory to be read in one piece.
+`gives_way`: whether to work only when others leave the processor, and `slice_bytes`: the most that a key may take of
+the server's memory to be read in one piece.
 Result: `parts`, `keys`, `gone`, `types`, `rdb_versions`, `slots`, `big` (a line for each key that was read in slices).
 """
 
