@@ -46,6 +46,7 @@ def test_a_store_that_is_missing_in_a_set_is_named_with_the_newest_set_that_has_
         assert "Connection refused" in line, "the reason of that night"
         assert f"the newest set with it is {whole['id']} (--component qdrant latest)" in line
     told = json.loads(typed("restore", "--dry-run", "--json", "latest", env=env).stdout)
+    assert told["to"] == {"redis": f"{redis_subject.component().where()}"}
     assert "Qdrant is missing" in told["warnings"][0]
     asked = typed("restore", "--component", "redis", "--dry-run", "latest", env=env)
     assert "missing" not in asked.stderr, "nobody asked for it"

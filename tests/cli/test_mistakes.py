@@ -142,9 +142,10 @@ def test_what_is_overwritten_is_asked_about(typed: Typed, valkey_standalone: Lab
         dry = typed("restore", "latest", "--overwrite", "--dry-run", env=env)
         assert "[DRY RUN] The set is redis-backup-local-" in dry.stdout
         assert "[DRY RUN] Would restore Redis from: keys/" in dry.stdout
+        assert f"[DRY RUN] To: Redis {target.seeds[0]} (standalone)\n" in dry.stdout
         assert "restored=48, skipped=0" in dry.stdout
         done = typed("restore", "latest", "--overwrite", "--force", env=env)
-        assert "restored=48" in done.stdout
+        assert f"To: Redis {target.seeds[0]} (standalone)\nRestore redis -> restored=48" in done.stdout
         wipe(router)
         dry = typed("restore", "latest", "--dry-run", env=env)
         assert "restored=48" in dry.stdout

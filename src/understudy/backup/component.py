@@ -117,6 +117,9 @@ class Component(Protocol):
     def close(self) -> None:
         """Give the connections back; harmless when there are none."""
 
+    def where(self) -> str:
+        """Return which store it is, connected as it is, as a person would name it; no secret is in that."""
+
     def take(self, work: Path, into: Path, progress: Progress) -> Taken:
         """Read the store: parts into `work`, other files below `into` (the set's own directory)."""
 

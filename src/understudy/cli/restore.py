@@ -191,6 +191,7 @@ def _tell(
                 "components": reports,
                 "sources": sources,
                 "at": past,
+                "to": {component.name: component.where() for component in picked},
             }
             | {"failed": failed, "safety_set": safety, "warnings": [*missing], "replaces": outcome.replaced}
         )
@@ -208,6 +209,8 @@ def _tell(
         print(f"[DRY RUN] Only these tables: {', '.join(options.tables)}")
     if dry_run and options.into_database:
         print(f"[DRY RUN] Into the database: {options.into_database}")
+    for component in picked:
+        print(f"{'[DRY RUN] ' if dry_run else ''}To: {component.title} {component.where()}")
     for line in outcome.replaced if dry_run else ():
         print(f"[DRY RUN] This would replace {line}")
     for name, report in outcome.reports.items():

@@ -101,6 +101,10 @@ class PostgresComponent:
         if self._connection is not None:
             self._connection.close()
 
+    def where(self) -> str:
+        """Return its address."""
+        return str(self._server)
+
     # -- take
 
     def take(self, work: Path, into: Path, progress: Progress) -> Taken:  # noqa: ARG002 - the port's shape

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from understudy.backup.component import Comparison, RestoreOptions, RestoreReport, Taken
 from understudy.backup.qdrant import restore, snapshot
@@ -74,6 +75,10 @@ class QdrantComponent:
         """Close the connections, if there are any."""
         if cluster := self.__dict__.pop("cluster", None):
             cluster.close()
+
+    def where(self) -> str:
+        """Return its address."""
+        return ", ".join(urlsplit(one).netloc.rpartition("@")[2] for one in self._urls)
 
     def take(self, work: Path, into: Path, progress: Progress) -> Taken:  # noqa: ARG002 - the port's shape
         """Have every node make a snapshot of each collection, download and check it, delete it there."""

@@ -98,6 +98,10 @@ class RedisComponent:
         if "router" in self.__dict__:
             self.router.close()
 
+    def where(self) -> str:
+        """Return its address, and what it is."""
+        return f"{self.router.target} ({self.router.target.mode})"
+
     # -- take
 
     def take(self, work: Path, into: Path, progress: Progress) -> Taken:
