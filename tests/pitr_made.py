@@ -35,6 +35,9 @@ class MadeStream:
     node: str = "127.0.0.1:7001"
     gap: tuple[int | None, str] | None = None
     recipients: Sequence[Any] = ()
+    replid: str = "a" * 40
+    offset: int = 0
+    previous: str | None = None
     seq: int = 0
     until_ms: int = field(init=False)
 
@@ -46,10 +49,10 @@ class MadeStream:
         (self.folder / base).write_bytes(stored)
         name, _, profile = self.folder.parent.name.rpartition("-")
         info = StreamInfo(
-            self.folder.name, name, profile, self.node, "a" * 40, 0, self.mode, "valkey 9.1.2", 16,
+            self.folder.name, name, profile, self.node, self.replid, self.offset, self.mode, "valkey 9.1.2", 16,
             Base(base, len(stored), hashlib.sha256(stored).hexdigest(), len(self.rdb)), self.begins_ms,
             {"method": "age", "recipients": [], "passphrase": False} if self.recipients else None,
-            None, Gap(*self.gap) if self.gap else None,
+            self.previous, Gap(*self.gap) if self.gap else None,
         )  # fmt: skip
         (self.folder / "stream.json").write_bytes(info.encode())
         if self.mode != "oss-cluster":

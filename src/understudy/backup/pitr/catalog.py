@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from threading import Thread
 from typing import TypeVar
 
+from understudy.backup.pitr.clocks import Dated, set_back
 from understudy.backup.pitr.objects import Objects
 from understudy.backup.pitr.stream import (
     HEAD,
@@ -22,12 +24,13 @@ from understudy.backup.pitr.stream import (
     is_stream_id,
     slots_from_ms,
 )
-from understudy.backup.pitr.windows import ALL_SLOTS, Serving, Track, Windows, as_bits, vouched, windows
+from understudy.backup.pitr.windows import ALL_SLOTS, Serving, Span, Track, Windows, as_bits, vouched, windows
 from understudy.errors import IntegrityError, NotFoundError
 from understudy.valkey.target import Mode
 
 _AT_ONCE = 8  # requests: an object store answers each of them after some tens of milliseconds
 _FIRST_MS = 0
+_CLOCKS_APART_MS = 60_000  # two machines' clocks may differ by so much without a word
 Given = TypeVar("Given")
 Found = TypeVar("Found")
 
@@ -36,7 +39,8 @@ Found = TypeVar("Found")
 class Stream:
     """A stream as it is kept: its folder, documents, pieces in their order, and what each object takes there.
 
-    `until_ms` and `next_seq` are what its head says.
+    `until_ms` and `next_seq` are what its head says, and `goes_on_ms` when it was written, if it says of no end.
+    Nothing counts that it says of moments behind `limit_ms`.
     """
 
     folder: str
@@ -46,6 +50,8 @@ class Stream:
     sizes: dict[str, int]
     until_ms: int
     next_seq: int
+    goes_on_ms: int | None = None
+    limit_ms: int | None = None
 
     @functools.cached_property
     def track(self) -> Track:
@@ -55,7 +61,13 @@ class Stream:
     def before(self, seq: int) -> Track:
         """Return what it could give back if it ended before a piece."""
         spans, _ = vouched(self.info.begins_ms, self.chunks[:seq], 0, 0)
-        return replace(self.track, spans=spans)
+        return replace(self.track, spans=self._limited(spans))
+
+    def _limited(self, spans: Iterable[Span]) -> tuple[Span, ...]:
+        limit_ms = self.limit_ms
+        if limit_ms is None:
+            return tuple(spans)
+        return tuple(Span(one.first, min(one.last, limit_ms)) for one in spans if one.first <= limit_ms)
 
     def _track(self, chunks: Sequence[ChunkName], next_seq: int) -> Track:
         info = self.info
@@ -66,9 +78,21 @@ class Stream:
         )
         if not servings and info.mode != Mode.OSS_CLUSTER:
             servings = (Serving(_FIRST_MS),)
+        counting = self._limited(spans)
+        gap = info.gap if counting else None
         return Track(
-            info.id, info.begins_ms, spans, servings,
-            info.gap.from_ms if info.gap else None, info.gap.why if info.gap else None, broken or None,
+            info.id, info.begins_ms, counting, servings,
+            gap.from_ms if gap else None, gap.why if gap else None, broken or None,
+        )  # fmt: skip
+
+    @property
+    def dated(self) -> Dated:
+        """Return what tells when it was, beside others."""
+        info = self.info
+        return Dated(
+            info.id, info.begins_ms, self.track.spans[-1].last, info.gap.from_ms if info.gap else None, info.previous,
+            info.node, info.replid, info.offset,
+            (self.slots[0].slots, self.slots[-1].slots) if self.slots else (None, None),
         )  # fmt: skip
 
     def needed(self, second: int) -> tuple[ChunkName, ...]:
@@ -110,8 +134,12 @@ def archives(objects: Objects) -> list[str]:
     return [name for name in objects.folders(ROOT) if is_archive(name)]
 
 
-def read_archive(objects: Objects, root: str) -> Archive:
-    """Read an archive's documents; those that are damaged are told of in `problems`, and left out."""
+def read_archive(objects: Objects, root: str, now_ms: int | None = None) -> Archive:
+    """Read an archive's documents; those that are damaged are told of in `problems`, and left out.
+
+    No second behind `now_ms` counts, nor one of a clock that was set back since.
+    """
+    now_ms = int(time.time() * 1000) if now_ms is None else now_ms
     folders = [f"{root}/{name}" for name in objects.folders(root) if is_stream_id(name)]
     streams: list[Stream] = []
     problems: list[str] = []
@@ -128,8 +156,25 @@ def read_archive(objects: Objects, root: str) -> Archive:
         elif found is not None:
             problems.append(str(found))
     problems += [f"reading {one.folder}: {one.track.broken}" for one in streams if one.track.broken]
+    streams = _limited(streams, now_ms, problems)
     streams.sort(key=lambda stream: (stream.info.begins_ms, stream.info.id))
     return Archive(root.rpartition("/")[2], tuple(streams), tuple(problems))
+
+
+def _limited(streams: Sequence[Stream], now_ms: int, problems: list[str]) -> list[Stream]:
+    """Have no stream say anything of the future, or of what a clock said that was set back since."""
+    dated = {stream.info.id: stream.dated for stream in streams}
+    newer = set_back(dated.values())
+    found = []
+    for stream in streams:
+        began = [one.begins_ms for one in newer.get(stream.info.id, ())]
+        if not began and dated[stream.info.id].until_ms > now_ms + _CLOCKS_APART_MS:
+            problems.append(
+                f"reading {stream.folder}: it speaks of seconds that have not come by this machine's clock"
+                " (is one of the clocks wrong?)"
+            )
+        found.append(replace(stream, limit_ms=min([*began, now_ms])))
+    return found
 
 
 def _read_stream(objects: Objects, folder: str, problems: list[str]) -> Stream | None:
@@ -161,7 +206,8 @@ def _read_stream(objects: Objects, folder: str, problems: list[str]) -> Stream |
     until_ms, next_seq = (head.until_ms, head.seq) if head else (last_ms, 0)
     if info.base.path not in sizes:
         raise IntegrityError(f"reading {folder}", f"its base, {info.base.path}, is missing")
-    return Stream(folder, info, tuple(chunks), tuple(slots), sizes, until_ms, next_seq)
+    goes_on_ms = head.written_ms if head and head.ended is None else None
+    return Stream(folder, info, tuple(chunks), tuple(slots), sizes, until_ms, next_seq, goes_on_ms)
 
 
 def _head(objects: Objects, folder: str) -> Head | None:

@@ -296,9 +296,9 @@ def _reasons(tracks: Sequence[Track], gaps: Sequence[tuple[int, int]]) -> list[l
         for one, two in pairwise(track.spans):
             causes.append((one.last // 1000, two.first // 1000, _LAGGED))
         if track.gap_why is not None:
-            since = track.begins_ms if track.gap_from_ms is None else track.gap_from_ms
+            since = track.begins_ms if track.gap_from_ms is None else min(track.begins_ms, track.gap_from_ms)
             causes.append((since // 1000 - 1, track.begins_ms // 1000, track.gap_why))
-        if track.broken:
+        if track.broken and track.spans:
             end = track.spans[-1].last // 1000
             causes.append((end - 1, end, f"{track.broken} in {track.stream}"))
     causes.sort()
