@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import os
 import urllib.request
 from itertools import pairwise
@@ -292,7 +293,9 @@ def test_an_encrypted_archive_opens_with_its_key_and_holds_the_sealed_one(
 
 def test_metrics_are_answered_on_this_machine_and_say_what_is_known() -> None:
     meter = Meter("shard-1", connected=True, exact_ms=5000, shipped_ms=4000, gaps=2, errors={"shipping": 3})
-    text = metrics.text([meter, Meter("shard-2")], ["shard-1"], 7.5)
+    of_none = Meter("", errors={"retention": 1})
+    text = metrics.text([meter, Meter("shard-2"), of_none], ["shard-1"], 7.5)
+    assert re.findall('.*shard="".*', text) == ['understudy_archive_errors_total{shard="",kind="retention"} 1.0']
     assert 'understudy_archive_lag_seconds{shard="shard-1"} 2.5\n' in text
     assert 'understudy_archive_errors_total{shard="shard-1",kind="shipping"} 3.0\n' in text
     assert "understudy_archive_shards 1.0\n" in text

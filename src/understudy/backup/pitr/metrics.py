@@ -42,11 +42,14 @@ FIGURES: dict[str, tuple[str, str, Callable[[Meter, float], float | None]]] = {
 
 
 def text(meters: Iterable[Meter], shipping: Sequence[str], now_s: float) -> str:
-    """Return the exposition format. `shipping` are the shards that are archived just now."""
+    """Return the exposition format. `shipping` are the shards that are archived just now.
+
+    A meter that is no shard's has troubles, and else nothing.
+    """
     lines: list[str] = []
     known = list(meters)
     for name, (kind, meaning, value) in FIGURES.items():
-        lines += _told(name, kind, meaning, [({"shard": one.shard}, value(one, now_s)) for one in known])
+        lines += _told(name, kind, meaning, [({"shard": one.shard}, value(one, now_s)) for one in known if one.shard])
     errors: list[Row] = [
         ({"shard": one.shard, "kind": what}, float(count)) for one in known for what, count in list(one.errors.items())
     ]
