@@ -37,6 +37,11 @@ def test_a_lost_machine_is_restored_from_a_directory(typed: Typed, valkey_standa
     restored = typed("restore", "--from-s3", one["id"], env=env)
     assert restored.returncode == 0, restored.stderr
     assert "restored=58" in restored.stdout
+    elsewhere = {**env, "S3_URI": ""}
+    same = typed("verify", "--full", "--from-s3", "latest", "--s3-uri", str(nas), env=elsewhere)
+    assert (same.returncode, same.stdout.split("compared=")[1]) == (0, "58\n"), same.stderr
+    for words in (("--s3-uri", str(nas)), ("--from-s3", "latest", "some-set"), ("--from-s3", "latest", "--at", "1")):
+        assert typed("verify", *words, env=env).returncode == 2
     assert typed("rehearse", "--from-s3", "latest", env=env).returncode == 0
     assert [path.name for path in nas.iterdir() if path.suffix == ".gz"] == [f"{one['id']}.tar.gz"]
 

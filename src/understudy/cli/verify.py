@@ -16,9 +16,11 @@ from understudy.cli.options import (
     Components,
     Identity,
     OutDir,
+    S3Uri,
     key_of,
     local_repository,
     named,
+    needed_remote,
     settings_from,
     target_of,
 )
@@ -51,10 +53,14 @@ def command(
         str | None,
         typer.Option(help="Only the keys of Redis that match this glob, for example 'user:*'.", callback=named),
     ] = None,
+    from_s3: Annotated[
+        str | None, typer.Option(help="Compare this set of the object store: an id, or latest.", callback=named)
+    ] = None,
     at: At = None,
     components: Components = None,
     identity: Identity = None,
     out_dir: OutDir = None,
+    s3_uri: S3Uri = None,
     as_json: Json = False,
 ) -> None:
     """Compare a set's keys with the server: values, expiry times and, with --full, keys that the set lacks.
@@ -69,6 +75,7 @@ def command(
       understudy verify --full
       understudy verify --full --match 'user:*'
       understudy verify --component postgres
+      understudy verify --full --from-s3 latest --s3-uri s3://my-bucket/redis-backups
     """
     from understudy import progress
     from understudy.backup.compare import compare_all
@@ -78,31 +85,38 @@ def command(
     from understudy.backup.verify import verify
     from understudy.backup.verify_report import MOST_LISTED
 
-    if input_dir and name != LATEST:
+    if sum(map(bool, (input_dir, name != LATEST, from_s3))) > 1:
         raise UsageError("choosing the set to compare", "two are named", "understudy verify SET, or -i SET.")
-    settings = settings_from(out_dir, backup_identity=identity)
+    if s3_uri and not (from_s3 or at):
+        raise UsageError(
+            "choosing the set to compare", "--s3-uri is of --from-s3 or --at, and neither is named",
+            "From the object store: --from-s3 latest --s3-uri URI.",
+        )  # fmt: skip
+    settings = settings_from(out_dir, s3_uri, backup_identity=identity)
     shown = progress.for_terminal(quiet=as_json)
-    local = local_repository(settings)
+    local, remote = local_repository(settings), needed_remote(settings) if from_s3 else None
     names = [str(one) for one in components or ()]
     if match is not None and names not in ([], ["redis"]):
         raise UsageError(
             "choosing what to compare", "--match is of Redis' keys, and of nothing else",
             "Compare the others by a command of their own: --component postgres.",
         )  # fmt: skip
-    if at and (input_dir or name != LATEST):
+    if at and (input_dir or name != LATEST or from_s3):
         raise UsageError("choosing what to compare", "--at means a second of the archive, and a set is named as well")
     asked = names or ([] if full and match is None and not at else ["redis"])
     with (
         (
             past_second(settings, at, shown, asked, match)
             if at
-            else opened(input_dir or name, local, None, shown, settings.profile, asked, settings.backup_name)
+            else opened(
+                from_s3 or input_dir or name, local, remote, shown, settings.profile, asked, settings.backup_name
+            )
         ) as stored,
         unlocked(stored, key_of(settings), local, shown) as plain,
         expanded(plain, local, shown, components=(wanted := held(plain, asked)), match=match) as backup,
     ):
         report = None
-        warnings = [] if at else _warnings(settings, plain, wanted, local)
+        warnings = [] if at else _warnings(settings, plain, wanted, remote or local)
         for line in warnings:
             shown.say(f"Warning: {line}.")
         if "redis" in wanted:
@@ -131,7 +145,7 @@ def command(
         print(f"To be sure: {installed.how_to_add('lab')}.", file=sys.stderr)
     raise IntegrityError(
         "comparing the set with the server", "they differ",
-        _hint(report, compared, at),
+        _hint(report, compared, f" --at {at}" if at else f" --from-s3 {from_s3}" if from_s3 else ""),
         [f"{kind}: {name}" for kind, name in (report.named if report else ())]
         + [line for one in compared.values() for line in one.differences],
         (report.differences if report else 0) + sum(len(one.differences) for one in compared.values()),
@@ -148,11 +162,12 @@ def _warnings(settings: Settings, backup: BackupSet, wanted: Sequence[str], repo
     return told + [str(one) for one in found if not one.held and one.component in wanted]
 
 
-def _hint(report: VerifyReport | None, compared: Mapping[str, Comparison], at: str | None) -> str:
+def _hint(report: VerifyReport | None, compared: Mapping[str, Comparison], source: str) -> str:
     told = []
     if report and not report.clean:
-        what = f"understudy restore --at {at}" if at else "understudy restore"
-        told.append(f"`{what}` brings back keys that are missing, with --overwrite also those that differ.")
+        told.append(
+            f"`understudy restore{source}` brings back keys that are missing, with --overwrite also those that differ."
+        )
     if any(one.differences for one in compared.values()):
         told.append("A restore replaces whole databases and collections: what was written since is lost there.")
     return " ".join(told)
