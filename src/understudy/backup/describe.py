@@ -75,6 +75,7 @@ def lacking(metadata: Metadata, meant: Collection[str], newest_with: Callable[[s
 
 
 def filtered(metadata: Metadata) -> list[str]:
-    """Return a sentence where a set holds only the keys that match a glob."""
-    match = metadata.components.get("redis", {}).get("match")
+    """Return a sentence where a set holds only the keys that match a glob; none of a second that was read with it."""
+    said = metadata.components.get("redis", {})
+    match = None if said.get("at") else said.get("match")
     return [f"this set holds only the keys that match {match!r}"] if match else []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from understudy.cli.options import key_of, local_repository, named
-from understudy.errors import UsageError
+from understudy.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from understudy.backup.set import BackupSet
@@ -34,12 +34,12 @@ def past_second(
 
     Raises:
         UsageError: the text is no second, or a component is named that no archive holds.
-        NotFoundError: that second cannot be restored.
+        NotFoundError: that second cannot be restored, or `match` matches none of its keys.
     """
     from understudy.backup.pitr.at import at_second
     from understudy.backup.pitr.objects import open_objects
     from understudy.backup.pitr.stream import root_of
-    from understudy.backup.pitr.when import second_of
+    from understudy.backup.pitr.when import second_of, told
 
     second = second_of(at)
     if others := [name for name in names if name != "redis"]:
@@ -51,4 +51,9 @@ def past_second(
     root = root_of(settings.backup_name, settings.profile)
     plan = {"chunk_keys": settings.backup_chunk_keys, "match": match, "slice_bytes": settings.backup_slice_bytes}
     with at_second(objects, root, second, key_of(settings), local_repository(settings), shown, plan) as backup:
+        if match is not None and not backup.metadata.keys:
+            raise NotFoundError(
+                f"choosing keys of {told(second)}", f"no key matched {match!r} when that second ended",
+                f"`understudy inspect --keys --at {told(second)}` lists the keys that there were.",
+            )  # fmt: skip
         yield backup

@@ -217,7 +217,7 @@ def _tell(
         print(f"{'[DRY RUN] ' if dry_run else ''}Restore {name} -> {_counts(name, report)}")
         if options.match is not None:
             met = report.restored + report.skipped + report.expired + report.failed
-            print(f"Keys that match {options.match!r}: {met:,} of the set's {metadata.keys:,}")
+            print(f"Keys that match {options.match!r}: {met:,}" + ("" if past else f" of the set's {metadata.keys:,}"))
         if report.functions_kept:
             print(f"Function libraries that exist already were kept: {report.functions_kept}")
         for line in described(report.losses, report.lost, report.lost_kinds, dry_run=dry_run):

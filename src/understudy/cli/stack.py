@@ -60,7 +60,7 @@ def expected_in(settings: Settings, backup: BackupSet, repository: Repository, n
         wanted = set(names)
     told = lacking(backup.metadata, wanted, newest_with)
     picked = [one for one in backup.metadata.components if not names or one in names]
-    if backup.metadata.id.name != SAFETY:
+    if backup.metadata.id.name != SAFETY and "at" not in backup.metadata.components.get("redis", {}):
         told += [
             f"{one}. To restore that: {one.command}"
             for one in changes(backup.metadata, repository, settings.backup_may_be_empty)

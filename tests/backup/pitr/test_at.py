@@ -18,10 +18,13 @@ from isal import igzip
 from conftest import Typed
 from pitr_made import MadeArchive, MadeStream, second
 from s3 import BUCKET
+from understudy.backup.pitr.at import chosen
+from understudy.backup.pitr.catalog import read_archive
 from understudy.backup.pitr.fetch import Fetched, cut
 from understudy.backup.pitr.objects import StoredObjects
+from understudy.backup.pitr.stream import Head
 from understudy.backup.pitr.when import length, second_of, told
-from understudy.errors import IntegrityError, UsageError
+from understudy.errors import IntegrityError, NotFoundError, UsageError
 from understudy.lab import Lab
 from understudy.lab.scratch import Scratch
 from understudy.lab.servers.valkey import find_binary
@@ -164,6 +167,31 @@ def test_a_second_that_cannot_be_had_is_refused_with_those_that_can(archive: Mad
     assert code == 11 and "it is after everything that is kept" in err and f"--at {told(T + 8)}" in err
     code, _, err = at(T - 300)
     assert code == 11 and "it is before everything that is kept" in err and f"--at {told(T - 201)}" in err
+
+
+def test_a_glob_that_matches_nothing_is_said_of_that_second(
+    archive: MadeArchive, rdb: bytes, at: At, wire: Wire
+) -> None:
+    history(archive, rdb)
+    code, out, err = at(T + 5, "--match", "lost*")
+    assert code == 11 and "no key matched 'lost*' when that second ended" in err and told(T + 5) in err, out
+    code, out, err = at(T + 5, "--match", "la*", "--dry-run")
+    assert code == 0 and "Keys that match 'la*': 1\n" in out and "Warning" not in err
+
+
+def test_what_was_just_now_comes_in_a_few_seconds_where_the_archiver_runs(archive: MadeArchive, rdb: bytes) -> None:
+    now = int(time.time())
+    stream = archive.stream(STREAM, T * 1000 - 500, rdb)
+    stream.piece(b"", (now - 3) * 1000)
+    for written, why in ((now, "so far, and goes on"), (now - 300, "it is after everything that is kept")):
+        (stream.folder / "head.json").write_bytes(Head((now - 3) * 1000, 1, written * 1000).encode())
+        with pytest.raises(NotFoundError, match=why) as refused:
+            chosen(read_archive(archive.objects, archive.root), now - 2, "here")
+        assert f"--at {told(now - 4)}" in refused.value.hint
+    ended = Head((now - 3) * 1000, 1, now * 1000, ended="the archiver was stopped")
+    (stream.folder / "head.json").write_bytes(ended.encode())
+    with pytest.raises(NotFoundError, match="it is after everything"):
+        chosen(read_archive(archive.objects, archive.root), now - 2, "here")
 
 
 def test_what_is_damaged_is_named_with_the_last_second_that_does_not_need_it(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 ENGINE = "archive"
 _LIST = "`understudy list --archive` shows what can be restored."
+_GOES_ON_S = 90  # a head that is younger is of an archiver that runs: ARCHIVE_EVERY is seconds
 # of the size of an RDB file: what a set of it takes on the disk, and keys in memory, as far as one can tell before
 _SET_TIMES, _MEMORY_TIMES = 2, 3
 
@@ -101,9 +103,22 @@ def chosen(archive: Archive, second: int, where: str) -> tuple[Part, ...]:
     why = "it is in a gap: " + "; ".join(gap.why) if gap else "nothing in it can be restored yet"
     if gap is None and windows.spans:
         why = "it is before everything that is kept" if before is None else "it is after everything that is kept"
+    if gap is None and (reached := _goes_on(archive, second)) is not None:
+        raise NotFoundError(
+            doing, f"the archive reaches to {told(reached)} so far, and goes on",
+            f"Type it again in a few seconds. The last one that can be restored now is --at {told(reached)}.",
+        )  # fmt: skip
     near = [f"the last one before is --at {told(before)}"] if before is not None else []
     near += [f"the first one after is --at {told(after)}"] if after is not None else []
     raise NotFoundError(doing, why, f"Seconds that can be restored: {', '.join(near)}." if near else _LIST)
+
+
+def _goes_on(archive: Archive, second: int) -> int | None:
+    """Return the last second of an archive that somebody writes just now, if a later one is meant that was lately."""
+    spans, now_s = archive.windows.spans, time.time()
+    fresh_ms = max((one.goes_on_ms for one in archive.streams if one.goes_on_ms is not None), default=0)
+    fresh = 0 <= now_s - fresh_ms / 1000 < _GOES_ON_S
+    return spans[-1].last if spans and fresh and spans[-1].last < second <= now_s else None
 
 
 def _check_room(streams: Sequence[Stream], second: int, place: Path, progress: Progress) -> None:
