@@ -37,7 +37,7 @@ def check_sums(backup: BackupSet, progress: Progress) -> None:
         problems.append(f"{SUMS}: does not list the set's files")
     if problems:
         raise IntegrityError(
-            f"checking {backup.metadata.id}", f"{len(problems)} file(s) are not what was written: {problems[0]}",
+            f"checking {backup.metadata.called}", f"{len(problems)} file(s) are not what was written: {problems[0]}",
             "Use another set (`understudy list`), or its archive or copy if you have one.", problems,
         )  # fmt: skip
 

@@ -30,6 +30,7 @@ SUMS = "SHA256SUMS"
 MOST_METADATA_BYTES = 64 << 20
 MOST_NAME = 64  # with a part's path behind it, it has to fit into the hundred bytes of a tar header
 _MOST_KEYS = 1 << 50
+_SECOND = re.compile(r"[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}Z")
 _LATER_FIELDS: dict[str, type[Any]] = {
     "tier": str, "span_s": float, "missing": dict, "encryption": dict, "requires": list,
 }  # fmt: skip
@@ -218,6 +219,12 @@ class Metadata:
         if "rdb" in self.requires:  # they are in no part: what was counted when it was taken
             return int(self.components.get("redis", {}).get("keys", 0))
         return sum(entry.keys or 0 for entry in self.files)
+
+    @property
+    def called(self) -> str:
+        """Return what to call it to somebody: its id; of a second of an archive, which is no set for long, that."""
+        at = self.components.get("redis", {}).get("at")
+        return f"the archive at {at}" if isinstance(at, str) and _SECOND.fullmatch(at) else str(self.id)
 
     @property
     def size(self) -> int:

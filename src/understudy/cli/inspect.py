@@ -109,7 +109,7 @@ def command(
     ):
         check_sums(plain, shown)
         if key is not None:
-            _show_key(backup, key, as_json, shown)
+            _show_key(backup, key, as_json, shown, at)
         elif listing:
             _list(backup, match, form, values, limit, most_bytes, output, shown)
         else:
@@ -250,7 +250,7 @@ def _table(rows: list[Row], values: bool) -> None:
     print_table(header, lines, ("DB", "BYTES"))
 
 
-def _show_key(backup: BackupSet, key: str, as_json: bool, shown: Progress) -> None:
+def _show_key(backup: BackupSet, key: str, as_json: bool, shown: Progress, at: str | None) -> None:
     from understudy.backup.inspect.export import whole
     from understudy.backup.inspect.listing import decoding, rows
     from understudy.backup.inspect.names import meant
@@ -262,8 +262,9 @@ def _show_key(backup: BackupSet, key: str, as_json: bool, shown: Progress) -> No
         found = list(rows(backup, wanted.__contains__, shown, decoder))
     if not found:
         raise NotFoundError(
-            f"looking for the key {name_of(key.encode(errors='surrogateescape'))}", f"{backup.metadata.id} lacks it",
-            "`understudy inspect SET --keys --match GLOB` lists names.",
+            f"looking for the key {name_of(key.encode(errors='surrogateescape'))}",
+            f"{backup.metadata.called} lacks it",
+            f"`understudy inspect {f'--at {at}' if at else 'SET'} --keys --match GLOB` lists names.",
         )  # fmt: skip
     if as_json:
         _print_json([row.as_data() for row in found])

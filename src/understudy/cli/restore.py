@@ -136,7 +136,7 @@ def command(
         for line in missing:
             shown.say(f"Warning: {line}.")
         picked = components_of(settings, held(plain, names), for_restore=True)
-        entry.set, entry.components = str(plain.metadata.id), tuple(one.name for one in picked)
+        entry.set, entry.components = plain.metadata.called, tuple(one.name for one in picked)
         backup = stack.enter_context(expanded(plain, local, shown, components=entry.components, match=match))
         try:
             outcome = bring_back(backup, picked, options, shown, agree=None if force else _agree, keep=keep)
@@ -145,7 +145,7 @@ def command(
         finally:
             for component in picked:
                 component.close()
-        outcome.raise_failure(str(plain.metadata.id))
+        outcome.raise_failure(plain.metadata.called)
 
 
 def _names(names: list[str], options: RestoreOptions) -> list[str]:

@@ -146,6 +146,11 @@ def test_what_stood_there_is_kept_and_a_dry_run_writes_nothing(
     assert "missing: list" in differing.stderr
     shown = typed("inspect", "--key", "list", "--json", "--at", str(T + 5), env=env)
     assert json.loads(shown.stdout)[0]["value"] == ["0", "1", "2", "3", "4", "5"], shown.stderr
+    lacking = typed("inspect", "--key", "other", "--at", str(T + 5), env=env)
+    assert lacking.returncode == 11 and f"the archive at {told(T + 5)} lacks it" in lacking.stderr
+    assert f"`understudy inspect --at {T + 5} --keys" in lacking.stderr
+    summary = typed("inspect", "--at", str(T + 5), env=env)
+    assert summary.stdout.startswith(f"The archive at {told(T + 5)}, as it was when that second ended\n")
 
 
 def test_a_second_that_cannot_be_had_is_refused_with_those_that_can(archive: MadeArchive, rdb: bytes, at: At) -> None:

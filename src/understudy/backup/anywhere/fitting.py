@@ -138,7 +138,7 @@ class Fitting:
         """Raise `RefusedError` where something would be lost, unless that was agreed to or is only asked about."""
         if found.lost and not options.accept_loss and not options.dry_run:
             raise RefusedError(
-                f"restoring {self._backup.metadata.id} to {self._described()}",
+                f"restoring {self._backup.metadata.called} to {self._described()}",
                 f"{how_many(found.lost, found.kinds)} would lose what it cannot hold ({in_words(found.kinds)})",
                 "--accept-loss restores them without it. Nothing was written.",
                 [line(loss) for loss in found.named], found.lost,

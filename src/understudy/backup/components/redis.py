@@ -226,7 +226,7 @@ class RedisComponent:
                     router.wire(router.owner(0) or router.target.seeds[0])
             except UsageError as error:
                 raise UsageError(
-                    f"restoring {backup.metadata.id} to {self._target}",
+                    f"restoring {backup.metadata.called} to {self._target}",
                     f"the set holds database {max(others)}, which the target does not have",
                     "Restore it to a standalone server, or to a cluster with cluster-databases set.",
                 ) from error

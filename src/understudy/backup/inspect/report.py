@@ -39,8 +39,8 @@ def contents_page(found: Contents, command: str, *, names: bool = False) -> str:
     metadata, redis = found.metadata, found.redis
     return render(
         TEMPLATE,
-        id=str(metadata.id),
-        when=f"{metadata.id.created:%Y-%m-%d %H:%M:%S} UTC",
+        id=metadata.called,
+        when=f"{metadata.id.created:%Y-%m-%d %H:%M:%S} UTC" if metadata.called == str(metadata.id) else None,
         match=found.match,
         tool=metadata.tool,
         command=command,

@@ -37,6 +37,8 @@ def head(found: Contents) -> list[str]:
     """Return the lines that say which set it is, and what its components recorded."""
     metadata = found.metadata
     told = [f"Set {metadata.id}, taken {metadata.id.created:%Y-%m-%d %H:%M:%S} UTC by {plain(metadata.tool)}"]
+    if metadata.called != str(metadata.id):
+        told = [f"{metadata.called[0].upper()}{metadata.called[1:]}, as it was when that second ended"]
     for name, said in metadata.components.items():
         about = component(name, said)
         told.append(f"{plain(title_of(name))}: {plain(about['summary'])}")
