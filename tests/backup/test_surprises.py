@@ -137,7 +137,10 @@ def test_a_function_that_stands_in_another_library_is_a_failure(valkey_standalon
         load_function(router)
         backup = backed_up(target, tmp_path)
         wire = router.wire(target.seeds[0])
-        assert restored(backup, target).functions_kept == 1
+        for dry_run in (True, False):
+            told = restored(backup, target, dry_run=dry_run)
+            assert (told.functions, told.functions_kept) == (0, 1)
+        assert restored(backup, target, dry_run=True, overwrite=True).functions == 1
         wire.pipeline([("FUNCTION", "FLUSH"), ("FUNCTION", "LOAD", other)])
         report = verify(backup, target, Silent(), sample=None)
         assert report.examples["missing"] == ["function library understudy_sample"]

@@ -65,7 +65,11 @@ def decode(data: bytes, where: str) -> list[Library]:
 def write(router: Router, libraries: Iterable[Library], options: RestoreOptions, report: RestoreReport) -> None:
     """Load libraries on every primary; one that exists is kept unless `overwrite`."""
     replace = ["REPLACE"] if options.overwrite else []
+    kept = _everywhere(router) if options.dry_run and not replace else set()
     for name, code in libraries:
+        if name in kept:
+            report.functions_kept += 1
+            continue
         replies = [] if options.dry_run else router.on_primaries("FUNCTION", "LOAD", *replace, code)
         problems = [str(reply) for reply in replies if isinstance(reply, ReplyError)]
         others = [one for one in problems if not (one.startswith("ERR Library") and "already exists" in one)]
@@ -75,3 +79,14 @@ def write(router: Router, libraries: Iterable[Library], options: RestoreOptions,
             report.functions_kept += 1
         else:
             report.functions += 1
+
+
+def _everywhere(router: Router) -> set[str]:
+    """Return the names of the libraries that stand on every primary; of none that a proxy hides."""
+    replies = router.on_primaries("FUNCTION", "LIST")
+    if not replies or any(isinstance(reply, ReplyError) for reply in replies):
+        return set()
+    named = [
+        {dict(zip(one[::2], one[1::2], strict=True))[b"library_name"].decode() for one in reply} for reply in replies
+    ]
+    return set.intersection(*named)

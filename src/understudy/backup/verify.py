@@ -203,6 +203,7 @@ def _compare_functions(backup: BackupSet, router: Router, report: VerifyReport) 
     for name, code in functions.decode((backup.directory / FUNCTIONS).read_bytes(), FUNCTIONS):
         if name not in there:
             report.note("missing" if held else "unheld", f"function library {name}")
+            report.unheld_libraries += not held
         elif there[name] != code:
             report.note("value_mismatch", f"function library {name}")
 

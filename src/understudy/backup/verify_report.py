@@ -25,6 +25,7 @@ class VerifyReport:
     expired: int = 0
     unsure: int = 0
     unheld: int = 0
+    unheld_libraries: int = 0  # of these, how many are function libraries
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def note(self, kind: str, name: str) -> None:

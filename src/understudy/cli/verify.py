@@ -174,13 +174,14 @@ def _hint(report: VerifyReport | None, compared: Mapping[str, Comparison], sourc
 
 
 def _tell(report: VerifyReport, full: bool) -> None:
-    from understudy.pages.figures import count
+    from understudy.backup.anywhere.losses import FUNCTION, how_many
 
     what = "full" if full else f"sample={report.compared}"
     counts = f"missing={report.missing}, ttl_mismatch={report.ttl_mismatch}, value_mismatch={report.value_mismatch}"
     print(f"Verify {what} -> {counts}" + (f", extra={report.extra}, compared={report.compared}" if full else ""))
     if report.unheld:
-        print(f"Equal but for what this server cannot hold: {count(report.unheld, 'key')}; --json names them")
+        what = how_many(report.unheld, {FUNCTION: report.unheld_libraries})
+        print(f"Equal but for what this server cannot hold: {what}; --json names them")
     if report.expired:
         print(f"Expired since the backup: {report.expired}")
 
