@@ -5,12 +5,28 @@ A verb is one file in this folder with a function `command`; to add one, import 
 imported whichever is typed, and that must stay fast.
 """
 
+# ruff: noqa: E402 - what is imported takes a moment, and Ctrl-C may come in it
+
 from __future__ import annotations
+
+import signal
+import sys
+import threading
+
+
+def _interrupted(*_: object) -> None:
+    print("\nInterrupted.", file=sys.stderr)
+    sys.exit(128 + signal.SIGINT)
+
+
+_ours = threading.current_thread() is threading.main_thread() and (
+    signal.getsignal(signal.SIGINT) is signal.default_int_handler
+)
+if _ours:
+    signal.signal(signal.SIGINT, _interrupted)
 
 import io
 import os
-import signal
-import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -74,6 +90,10 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+if _ours:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @app.callback()
 def _root(
     _: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
@@ -130,6 +150,9 @@ def _run() -> int:
         if code in (128 + signal.SIGTERM, 128 + signal.SIGHUP):
             print("Terminated.", file=sys.stderr)
         return code
+    except KeyboardInterrupt:  # before typer looked
+        print("\nInterrupted.", file=sys.stderr)
+        return 128 + signal.SIGINT
     except Exception as error:  # noqa: BLE001 - the last line of defence
         print_bug(error)
         return 1
