@@ -164,10 +164,12 @@ def _warnings(settings: Settings, backup: BackupSet, wanted: Sequence[str], repo
 
 def _hint(report: VerifyReport | None, compared: Mapping[str, Comparison], source: str) -> str:
     told = []
-    if report and not report.clean:
+    if report and report.differences > report.extra:
         told.append(
             f"`understudy restore{source}` brings back keys that are missing, with --overwrite also those that differ."
         )
+    if report and report.extra:
+        told.append("Extra keys are newer: a restore deletes none. To have none, restore into an empty server.")
     if any(one.differences for one in compared.values()):
         told.append("A restore replaces whole databases and collections: what was written since is lost there.")
     return " ".join(told)

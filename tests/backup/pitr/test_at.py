@@ -143,7 +143,12 @@ def test_what_stood_there_is_kept_and_a_dry_run_writes_nothing(
     env = {"BACKUP_DIR": str(archive.directory), "REDIS_NODES": str(wire.address)}
     differing = typed("verify", "--full", "--at", told(T + 5), env=env)
     assert differing.returncode == 12 and "missing=4, ttl_mismatch=0, value_mismatch=0, extra=0" in differing.stdout
-    assert "missing: list" in differing.stderr
+    assert "missing: list" in differing.stderr and "Extra keys" not in differing.stderr
+    assert at(T + 5)[0] == 0
+    wire.call("SET", "since", "then")
+    differing = typed("verify", "--full", "--at", told(T + 5), env=env)
+    assert "Extra keys are newer: a restore deletes none" in differing.stderr and "extra: since" in differing.stderr
+    assert "brings back" not in differing.stderr, "nothing is missing"
     shown = typed("inspect", "--key", "list", "--json", "--at", str(T + 5), env=env)
     assert json.loads(shown.stdout)[0]["value"] == ["0", "1", "2", "3", "4", "5"], shown.stderr
     lacking = typed("inspect", "--key", "other", "--at", str(T + 5), env=env)
