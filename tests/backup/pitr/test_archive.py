@@ -104,9 +104,23 @@ def test_where_there_is_no_room_the_newest_wins_and_the_rest_is_a_gap(
         back = int(time.time())
         eventually(lambda: last_second(objects) > back)
         eventually(lambda: running.service.meters[0].held_bytes < 1 << 20)
+        objects.away = True
+        eventually(lambda: waiting(running))
+        for path in waiting(running):
+            path.unlink(missing_ok=True)
+        objects.away = False
+        eventually(lambda: running.heard("is gone from this disk: what was not shipped is given up"))
+        back = int(time.time())
+        eventually(lambda: last_second(objects) > back)
+    assert [why for gap in windows(objects).gaps for why in gap.why if "is gone from this disk" in why]
     assert [why for gap in windows(objects).gaps for why in gap.why if "the repository was away for too long" in why]
     assert running.lost()
     assert wrong_seconds(objects, counter) == []
+
+
+def waiting(running: Running) -> list[Path]:
+    """What is packed and not shipped."""
+    return list(running.service._work.glob("*/*.piece"))
 
 
 def copy_pid(running: Running) -> int:

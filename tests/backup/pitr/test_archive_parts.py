@@ -10,6 +10,7 @@ import urllib.request
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pyrage
 import pytest
@@ -29,11 +30,12 @@ from understudy.backup.pitr.meter import Meter, Troubles
 from understudy.backup.pitr.objects import LocalObjects
 from understudy.backup.pitr.pack import pack, pack_file
 from understudy.backup.pitr.retention import Kept, archived_before, delete, expired, look, survey
+from understudy.backup.pitr.service import Archived, Plan, Service
 from understudy.backup.pitr.shards import Seen, matched, told
 from understudy.backup.pitr.ship import About, Shipper
 from understudy.backup.pitr.stream import ChunkName, Head, Slots
 from understudy.errors import IntegrityError, RefusedError, UnreachableError
-from understudy.valkey.target import Address
+from understudy.valkey.target import Address, Mode, Target
 
 DAY = 86_400_000
 NOW = 100 * DAY
@@ -370,3 +372,59 @@ def test_a_second_is_not_marked_before_the_server_has_written_what_it_held_back(
     follower._look(copy, 1000, True)  # type: ignore[arg-type]
     assert ledger.streams()[0].points == [Point(1000, 15)]
     assert next(answers, None) is None
+
+
+def test_a_file_that_is_gone_is_told_of_for_no_trying_again_brings_it_back(tmp_path: Path) -> None:
+    objects = Unsure(tmp_path / "there")
+    ship, ledger, _ = shipper(objects, tmp_path)
+    stream = local(tmp_path)
+    ledger.begin(stream)
+    ledger.looked_ms = 100_000
+    ship._bring_base(stream)
+    ledger.mark(Mark(1000, 2, 10))
+    objects.answers = False
+    assert not ship._attempt() and ship.lost is None, "the repository is away: that passes"
+    (tmp_path / "work" / f"{stream.id}.piece").unlink()
+    objects.answers = True
+    assert not ship._attempt()
+    assert ship.lost == f"{stream.id}.piece, which was still to be shipped, is gone from this disk"
+    ledger.drop(ship.lost)
+    assert ship._attempt() and ship.lost is None
+    assert ledger.streams() == [] and list((tmp_path / "work").iterdir()) == []
+
+
+def test_an_increment_or_a_base_that_is_gone_is_told_of_too(tmp_path: Path) -> None:
+    ship, ledger, _ = shipper(LocalObjects(tmp_path / "there"), tmp_path)
+    stream = local(tmp_path)
+    ledger.begin(stream)
+    ledger.looked_ms = 100_000
+    base = (tmp_path / "appendonlydir" / "base").rename(tmp_path / "aside")
+    ship._bring_base(stream)
+    assert ship.lost == "base, a base that was still to be shipped, is gone from this disk"
+    base.rename(tmp_path / "appendonlydir" / "base")
+    ship._bring_base(stream)
+    ledger.mark(Mark(1000, 2, 10))
+    (tmp_path / "appendonlydir" / "appendonly.aof.2.incr.aof").unlink()
+    assert not ship._attempt()
+    assert ship.lost == "appendonly.aof.2.incr.aof, which was still to be shipped, is gone from this disk"
+
+
+@pytest.mark.parametrize(("free", "most", "why"), [(1 << 40, 1 << 20, "was away for too long"), (1, 1 << 40, "full")])
+def test_what_is_given_up_for_want_of_room_says_whose_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, most: int, why: str
+) -> None:
+    target = Target((Address("127.0.0.1", 1),), Mode.STANDALONE)
+    service = Service(target, LocalObjects(tmp_path), Plan(None, "local", 1, 7, 86_400, most), print)
+    service._work = tmp_path / "work"
+    (service._work / "shard-1").mkdir(parents=True)
+    (service._work / "shard-1" / "held").write_bytes(b"x" * (2 << 20))
+    ledger, said = Ledger(), list[str]()
+    stream = local(tmp_path)
+    ledger.begin(stream)
+    stream.points.append(Point(1000, 2 << 20))
+    follower = SimpleNamespace(directories=[], drop=said.append)
+    one = SimpleNamespace(meter=Meter("shard-1"), follower=follower, ledger=ledger)
+    service._shards["shard-1"] = cast("Archived", one)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    service._watch_disk()
+    assert len(said) == 1 and why in said[0] and ("268,435,456 are left to others" in said[0]) == (why == "full")

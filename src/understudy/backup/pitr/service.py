@@ -38,7 +38,7 @@ from understudy.valkey.wire import Wire
 _LOOK_EVERY_S = 1.0
 _GONE_AFTER_LOOKS = 5
 _MOST_AHEAD_MS = 3_600_000
-_LEAST_FREE_BYTES = 256 << 20
+_LEAST_FREE_BYTES = 256 << 20  # a disk that is full stops others, too; docs/archive.md says so
 _ENDS_WITHIN_S = 20.0
 _TELLS_WITHIN_S = 2.0
 RESTARTED = "the archiver was restarted"
@@ -140,6 +140,10 @@ class Service:
                         "Start it again: it makes a new one, and a gap stands from what was shipped last.",
                     )  # fmt: skip
                 self._watch_disk()
+                for one in self._shards.values():
+                    why, one.shipper.lost = one.shipper.lost, None
+                    if why:
+                        one.follower.drop(why)
                 for bug in (keeper.bug, *(one.follower.bug or one.shipper.bug for one in self._shards.values())):
                     if bug is not None:
                         raise bug
@@ -306,17 +310,25 @@ class Service:
             self._troubles.over("room")
             return
         largest = max(self._shards.values(), key=lambda one: one.meter.held_bytes, default=None)
-        why = f"{held:,} bytes are held" if held > self.plan.most_disk_bytes else f"{free:,} bytes are free"
+        full = held <= self.plan.most_disk_bytes
+        why = (
+            f"{free:,} bytes are free, and {_LEAST_FREE_BYTES:,} are left to others"
+            if full
+            else f"{held:,} bytes are held"
+        )
         if largest is None or not self._worth_dropping(largest):
             self._troubles.have(
                 "room",
                 UnreachableError(
                     "keeping what is not shipped", f"{why}, and giving it up would free little: the bases need it",
-                    f"Raise ARCHIVE_MOST_DISK ({self.plan.most_disk_bytes:,} bytes), or free some space.",
+                    "Free some space on the disk of BACKUP_DIR."
+                    if full
+                    else f"Raise ARCHIVE_MOST_DISK ({self.plan.most_disk_bytes:,} bytes).",
                 ),
             )  # fmt: skip
             return
-        largest.follower.drop(f"the repository was away for too long: {why}")
+        reason = "the disk of the archiver was full" if full else "the repository was away for too long"
+        largest.follower.drop(f"{reason}: {why}")
 
     def _worth_dropping(self, one: Archived) -> bool:
         """Tell whether a good part of what is held are increments that are not shipped."""

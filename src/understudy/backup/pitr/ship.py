@@ -66,6 +66,7 @@ class Shipper:
     ) -> None:
         self.bug: BaseException | None = None
         self.unshipped: str | None = None  # why the last shipping failed
+        self.lost: str | None = None  # why what is still to be shipped never can be
         self._objects, self._root, self._about, self._lock = objects, root, about, lock
         self._every_s, self._ledger, self._work, self._meter, self._troubles = every_s, ledger, work, meter, troubles
         self._last_ms = last_ms
@@ -109,10 +110,22 @@ class Shipper:
             told = out_of_room(error) if isinstance(error, OSError) else error
             self.unshipped = str(told)
             self._troubles.have("shipping", told)
+            self.lost = self._missing()
             return False
-        self.unshipped = None
+        self.unshipped = self.lost = None
         self._troubles.over("shipping")
         return True
+
+    def _missing(self) -> str | None:
+        """Return what of this disk is to be shipped and is not there any more: no trying again brings it back."""
+        for stream in self._ledger.streams():
+            if stream.dropped or (stream.id in self._bases and not stream.published):
+                continue
+            pending, end = self._pending.get(stream.id), stream.points[-1].end if stream.points else 0
+            files = [pending[2].path] if pending else [path for path, *_ in stream.extent(stream.shipped.end, end)]
+            if gone := [path.name for path in files if not path.exists()]:
+                return f"{gone[0]}, which was still to be shipped, is gone from this disk"
+        return None
 
     def _round(self, final: bool) -> None:
         """Ship everything that is there."""
@@ -233,6 +246,10 @@ class Shipper:
                         return
                     told = out_of_room(error) if isinstance(error, OSError) else error
                     self._troubles.have("a base", told)
+                    source = packed.path if packed else stream.base
+                    if source and not source.exists():
+                        self.lost = f"{source.name}, a base that was still to be shipped, is gone from this disk"
+                        return
                     self._over.wait(backoff_s)
                     backoff_s = min(_MOST_BACKOFF_S, backoff_s * 2)
                     continue
