@@ -20,9 +20,10 @@ from understudy.backup.repository import LATEST, SAFETY, Repository, find
 from understudy.backup.set import BackupSet
 from understudy.backup.take import TakenSet, take
 from understudy.backup.together import named
-from understudy.errors import IncompleteError, NotFoundError, UnderstudyError
+from understudy.errors import IncompleteError, IntegrityError, NotFoundError, UnderstudyError
 from understudy.progress import Progress, stage
 
+_GZIP = b"\x1f\x8b"  # how every archive begins
 Agree = Callable[[Sequence[str]], None]
 Keep = Callable[[Sequence[Component]], TakenSet]
 
@@ -58,6 +59,12 @@ def opened(
             with reading(found.directory):
                 yield found
             return
+        with found.open("rb") as stream:
+            if stream.read(len(_GZIP)) != _GZIP:
+                raise IntegrityError(
+                    f"reading {found}", "it is no set, no archive of one (.tar.gz) and no RDB file",
+                    "Name an id, a set's directory, its .tar.gz, or a file whose name ends in .rdb or .rdb.gz.",
+                )  # fmt: skip
         with local.scratch("unpack") as place, found.open("rb") as stream:
             into = _folder(place)
             with stage(progress, "Unpacking", None, "bytes"):
