@@ -151,3 +151,9 @@ def test_a_lock_of_a_process_that_is_gone_is_over_at_once_on_its_own_machine(tmp
     other_boot = Holder(mine.token, mine.host, mine.pid, "x" + gone.started, mine.renewed_ms)
     assert not is_over(other_boot, mine.host, mine.renewed_ms + 1)
     assert Holder.decode(b"half a doc") is None
+
+
+def test_who_is_refused_the_lock_does_not_say_first_that_it_archives(typed: Typed, env: dict[str, str]) -> None:
+    Lease(LocalObjects(Path(env["BACKUP_DIR"])), ROOT).take()
+    done = typed("archive", env=env)
+    assert (done.returncode, done.stdout) == (14, ""), done.stderr

@@ -79,7 +79,7 @@ def command(
             )
             stack.callback(exporter.close)
             teller.say(f"Metrics: http://127.0.0.1:{exporter.port}/metrics")
-        teller.say(f"Archiving {service.target} to {service.objects.where}/{service.root}. Ctrl-C ends it.")
+        teller.first = f"Archiving {service.target} to {service.objects.where}/{service.root}. Ctrl-C ends it."
         _end_when_told(service)
         end = None if ends_after_s is None else time.monotonic() + ends_after_s
 
@@ -133,11 +133,15 @@ class _Teller:
 
     def __init__(self) -> None:
         self.service: Service | None = None
+        self.first = ""  # a line to write before the next: nobody archives before the service has the lock
         self._terminal = sys.stdout.isatty()
         self._next = time.monotonic() + _SOON_S
 
     def say(self, text: str) -> None:
         """Write a line."""
+        first, self.first = self.first, ""
+        if first:
+            self.say(first)
         start = "\r\x1b[K" if self._terminal else ""
         print(f"{start}{time.strftime('%H:%M:%S')} {text}", flush=True)
 
@@ -151,6 +155,9 @@ class _Teller:
 
     def tick(self) -> None:
         """Show how it is doing, now and then."""
+        if self.first:
+            first, self.first = self.first, ""
+            self.say(first)
         if self._terminal:
             print(f"\r\x1b[K{self.status()[:200]}", end="", flush=True)
         elif time.monotonic() >= self._next:
