@@ -49,6 +49,8 @@ def command(
     remote = None if local else remote_repository(settings)
     repository = remote or local_repository(settings)
     sets = repository.sets()
+    if out_dir is not None and not remote and not out_dir.is_dir():
+        print(f"Warning: there is no directory {out_dir}.", file=sys.stderr)
     if as_json:
         print_json([_as_data(repository, one) for one in sets])
         return
