@@ -186,14 +186,14 @@ class _SecretFiles(PydanticBaseSettingsSource):
                         f"Check {variable}. A file that says `{NO_SECRET}` means that there is none.",
                     )  # fmt: skip
                 if text != NO_SECRET:
-                    found.setdefault(_alias(name), text)
+                    found.setdefault(alias(name), text)
         return found
 
 
 def secret_file_names() -> dict[str, str]:
     """Return the settings that are one secret, and the environment variable that names a file with it."""
     return {
-        name: f"{_alias(name)}_FILE"
+        name: f"{alias(name)}_FILE"
         for name, about in Settings.model_fields.items()
         if about.annotation in (SecretStr, SecretStr | None)
     }
@@ -240,7 +240,7 @@ class _Toml(PydanticBaseSettingsSource):
                             f"reading {path}", f"there is no setting {key!r} in [{section}]{_meant(section, key)}",
                             "docs/settings.md names every setting.",
                         )  # fmt: skip
-                    flat[_alias(name)] = value
+                    flat[alias(name)] = value
         if any(os.environ.get(name) or os.environ.get(f"{name}_FILE") for name in _WHERE_NAMES):
             flat = {name: value for name, value in flat.items() if name not in _WHERE_NAMES}
         return flat
@@ -257,7 +257,7 @@ def _meant(section: str, key: str) -> str:
     return f"; did you mean {keys[0]!r} in [{sections[0]}]?" if keys else ""
 
 
-def _alias(name: str) -> str:
+def alias(name: str) -> str:
     """Return the one name under which all sources give a field, so that one can override the other."""
     alias = Settings.model_fields[name].validation_alias
     return str(alias.choices[0] if isinstance(alias, AliasChoices) else alias)
@@ -274,7 +274,7 @@ def load(**flags: Any) -> Settings:
     Raises:
         UsageError: a value is not of its kind, or the file cannot be read.
     """
-    given = {_alias(name): value for name, value in flags.items() if value is not None}
+    given = {alias(name): value for name, value in flags.items() if value is not None}
     try:
         return Settings(**given)
     except ValidationError as error:
@@ -283,4 +283,4 @@ def load(**flags: Any) -> Settings:
         hint = "See docs/settings.md."
         if name.endswith(("_RETENTION", "RETENTION_DAYS")):
             hint = f"It is in days. For ever: {MOST_DAYS}. To take none of a tier: SCHEDULE_DAILY=off (and so on)."
-        raise UsageError(f"reading the setting {name}", first["msg"], hint) from None
+        raise UsageError(f"reading the setting {name}", first["msg"].removeprefix("Value error, "), hint) from None

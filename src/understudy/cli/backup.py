@@ -14,13 +14,14 @@ from understudy.cli.options import (
     Components,
     OutDir,
     S3Uri,
+    globbed,
     local_repository,
     remote_repository,
     settings_from,
 )
 from understudy.cli.output import Json, print_json, read_or_not
 from understudy.cli.stack import components_of, optional_of
-from understudy.errors import UnderstudyError
+from understudy.errors import UnderstudyError, UsageError
 
 if TYPE_CHECKING:
     from understudy.backup.repository import Repository
@@ -47,7 +48,9 @@ class Format(StrEnum):
 def command(
     out_dir: OutDir = None,
     s3_uri: S3Uri = None,
-    match: Annotated[str | None, typer.Option(help="Only keys that match this glob, for example 'user:*'.")] = None,
+    match: Annotated[
+        str | None, typer.Option(help="Only keys that match this glob, for example 'user:*'.", callback=globbed)
+    ] = None,
     chunk_keys: Annotated[int | None, typer.Option(help="At most so many keys a part (100000).")] = None,
     max_rate: Annotated[float | None, typer.Option(help="Read at most so many keys a second; 0: no limit.")] = None,
     engine: Annotated[
@@ -97,6 +100,11 @@ def command(
         backup_engine=engine, backup_pause=pause, backup_format=kept_as,
         backup_slice_bytes=slice_bytes,
     )  # fmt: skip
+    if pause is False and settings.backup_engine == "scan":
+        raise UsageError(
+            "choosing how keys are read", "--no-pause is of the engines replica and auto, and this one is scan",
+            "Scan never holds writes. For one instant a shard: --engine replica --no-pause.",
+        )  # fmt: skip
     picked = components_of(settings, components)
     lock = Lock.from_settings(settings)
     shown = progress.for_terminal(quiet=as_json)

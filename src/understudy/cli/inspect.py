@@ -16,6 +16,7 @@ from understudy.cli.options import (
     Identity,
     OutDir,
     S3Uri,
+    globbed,
     key_of,
     local_repository,
     named,
@@ -50,7 +51,9 @@ def command(
         str | None, typer.Option(help="Inspect this set of the object store: an id, or latest.", callback=named)
     ] = None,
     at: At = None,
-    match: Annotated[str | None, typer.Option(help="Only keys that match this glob, as in KEYS.")] = None,
+    match: Annotated[
+        str | None, typer.Option(help="Only keys that match this glob, as in KEYS.", callback=globbed)
+    ] = None,
     separator: Annotated[
         str, typer.Option(help="What ends a prefix: characters, the first one that a name holds counts.")
     ] = ":/|.-_",

@@ -28,9 +28,10 @@ if _ours:
 import io
 import os
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from understudy import __version__
 from understudy.cli import (
@@ -71,8 +72,22 @@ VERBS = (
     prune, schedule, health_check, rehearse, probe, waitingroom,
 )  # fmt: skip
 
+
+class _Verbs(TyperGroup):
+    """The verbs; what a choice says of a wrong word is said without the words of the library."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if isinstance(message := getattr(error, "message", None), str):
+                error.message = message.removeprefix("Value error, ")  # type: ignore[attr-defined]
+            raise
+
+
 app = typer.Typer(
     name="understudy",
+    cls=_Verbs,
     help="Run a Valkey or Redis stack as in production, break it, back it up, and prove that it restores.",
     no_args_is_help=True,
     add_completion=False,

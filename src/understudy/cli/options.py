@@ -30,6 +30,19 @@ class ComponentName(StrEnum):
     QDRANT = "qdrant"
 
 
+_OPTIONS = {"backup_metrics_file": "--metrics"}  # of other names than the setting's
+
+
+def globbed(given: str | None) -> str | None:
+    """Refuse an empty glob: `--match "$GLOB"` without a GLOB."""
+    if given is not None and not given.strip():
+        raise UsageError(
+            "reading --match", "an empty glob matches no key",
+            "Is a variable not set? For every key leave --match away.",
+        )  # fmt: skip
+    return given
+
+
 def named(given: Any) -> Any:
     """Refuse an empty name, which would mean the newest set, or this directory: `restore "$SET"` without a SET."""
     for name in given if isinstance(given, list) else [given]:
@@ -56,7 +69,17 @@ def settings_from(out_dir: Path | None = None, s3_uri: str | None = None, **othe
     """Return the settings with these flags on top."""
     from understudy import settings
 
-    return settings.load(backup_dir=out_dir, backup_s3_uri=s3_uri, **others)
+    try:
+        return settings.load(backup_dir=out_dir, backup_s3_uri=s3_uri, **others)
+    except UsageError as error:
+        for field in (name for name, value in others.items() if value is not None):
+            if error.doing == f"reading the setting {(setting := settings.alias(field))}":
+                error.doing = f"reading {_OPTIONS.get(field) or '--' + _after_section(field)} (the setting {setting})"
+        raise
+
+
+def _after_section(field: str) -> str:
+    return field.partition("_")[2].replace("_", "-")
 
 
 def target_of(settings: Settings) -> Target:

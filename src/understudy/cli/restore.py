@@ -17,6 +17,7 @@ from understudy.cli.options import (
     Identity,
     OutDir,
     S3Uri,
+    globbed,
     key_of,
     local_repository,
     named,
@@ -37,12 +38,12 @@ LATEST = "latest"
 
 
 def command(
-    name: Annotated[
-        str,
+    set_: Annotated[
+        str | None,
         typer.Argument(
             metavar="[SET|latest]", help="An id, a directory, an archive or a dump.rdb(.gz).", callback=named
         ),
-    ] = LATEST,
+    ] = None,
     from_s3: Annotated[
         str | None, typer.Option(help="Restore from the object store: an id, or latest.", callback=named)
     ] = None,
@@ -53,7 +54,7 @@ def command(
     components: Components = None,
     match: Annotated[
         str | None,
-        typer.Option(help="Only the keys of Redis that match this glob, for example 'user:*'.", callback=named),
+        typer.Option(help="Only the keys of Redis that match this glob, for example 'user:*'.", callback=globbed),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace keys that exist.")] = False,
     recreate_stream_groups: Annotated[
@@ -102,7 +103,8 @@ def command(
     from understudy.backup.restore import bring_back, held, keeper, opened
     from understudy.operations.audited import recorded
 
-    if at and (input_dir or name != LATEST or from_s3 not in (None, LATEST)):
+    name = set_ or LATEST
+    if at and (input_dir or set_ or from_s3 not in (None, LATEST)):
         raise UsageError(
             "choosing what to restore", "--at means a second of the archive, and a set is named as well",
             "Leave the set away. The archive is in S3_URI (--s3-uri), or where that is not set in BACKUP_DIR.",

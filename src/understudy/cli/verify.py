@@ -17,6 +17,7 @@ from understudy.cli.options import (
     Identity,
     OutDir,
     S3Uri,
+    globbed,
     key_of,
     local_repository,
     named,
@@ -38,20 +39,21 @@ if TYPE_CHECKING:
 
 
 LATEST = "latest"
+_SAMPLE = 200
 
 
 def command(
-    name: Annotated[
-        str, typer.Argument(metavar="[SET|latest]", help="An id, a directory or an archive.", callback=named)
-    ] = LATEST,
+    set_: Annotated[
+        str | None, typer.Argument(metavar="[SET|latest]", help="An id, a directory or an archive.", callback=named)
+    ] = None,
     input_dir: Annotated[
         str | None, typer.Option("--input", "-i", metavar="SET", help="The same, as an option.", callback=named)
     ] = None,
-    sample: Annotated[int, typer.Option(min=1, help="Compare so many random keys.")] = 200,
+    sample: Annotated[int | None, typer.Option(min=1, help="Compare so many random keys (200).")] = None,
     full: Annotated[bool, typer.Option("--full", help="Compare every key, both ways.")] = False,
     match: Annotated[
         str | None,
-        typer.Option(help="Only the keys of Redis that match this glob, for example 'user:*'.", callback=named),
+        typer.Option(help="Only the keys of Redis that match this glob, for example 'user:*'.", callback=globbed),
     ] = None,
     from_s3: Annotated[
         str | None, typer.Option(help="Compare this set of the object store: an id, or latest.", callback=named)
@@ -85,6 +87,9 @@ def command(
     from understudy.backup.verify import verify
     from understudy.backup.verify_report import MOST_LISTED
 
+    name = set_ or LATEST
+    if full and sample is not None:
+        raise UsageError("choosing what to compare", "--full compares every key, and --sample only some", "Name one.")
     if sum(map(bool, (input_dir, name != LATEST, from_s3))) > 1:
         raise UsageError("choosing the set to compare", "two are named", "understudy verify SET, or -i SET.")
     if s3_uri and not (from_s3 or at):
@@ -101,7 +106,7 @@ def command(
             "choosing what to compare", "--match is of Redis' keys, and of nothing else",
             "Compare the others by a command of their own: --component postgres.",
         )  # fmt: skip
-    if at and (input_dir or name != LATEST or from_s3):
+    if at and (input_dir or set_ or from_s3):
         raise UsageError("choosing what to compare", "--at means a second of the archive, and a set is named as well")
     asked = names or ([] if full and match is None and not at else ["redis"])
     with (
@@ -120,7 +125,7 @@ def command(
         for line in warnings:
             shown.say(f"Warning: {line}.")
         if "redis" in wanted:
-            report = verify(backup, target_of(settings), shown, sample=None if full else sample, match=match)
+            report = verify(backup, target_of(settings), shown, sample=None if full else sample or _SAMPLE, match=match)
         others = [one for one in wanted if one != "redis" and (names or told_if_unset(settings, one, shown))]
         compared = compare_all(backup, components_of(settings, others) if others else [], shown)
     if as_json:
