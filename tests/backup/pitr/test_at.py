@@ -353,25 +353,26 @@ def test_a_length_has_two_units(seconds: int, said: str) -> None:
 def test_list_shows_what_can_be_restored_below_the_sets(
     archive: MadeArchive, rdb: bytes, typed: Typed, s3_env: None, tmp_path: Path, valkey_standalone: Lab
 ) -> None:
-    stream = archive.stream(STREAM, T * 1000 - 500, rdb)
-    stream.piece(second(T), (T + 2) * 1000)
-    stream.piece(b"", (T + 14_000) * 1000, from_ms=(T + 5) * 1000)
+    then = T - 14_000
+    stream = archive.stream(STREAM, then * 1000 - 500, rdb)
+    stream.piece(second(then), (then + 2) * 1000)
+    stream.piece(b"", (then + 14_000) * 1000, from_ms=(then + 5) * 1000)
     env = {"BACKUP_DIR": str(archive.directory)}
     lagged = "the copy lagged behind its primary, or was not connected"
     listed = typed("list", env=env)
     assert listed.stdout == (
-        f"archive redis-backup-local: {told(T - 1)} to {told(T + 13_999)} (3 h 53 min), "
-        f"gaps: {told(T + 2)} to {told(T + 4)} (3 s: {lagged})\n"
+        f"archive redis-backup-local: {told(then - 1)} to {told(then + 13_999)} (3 h 53 min), "
+        f"gaps: {told(then + 2)} to {told(then + 4)} (3 s: {lagged})\n"
     )
     assert json.loads(typed("list", "--json", env=env).stdout) == [], "scripts read an array of sets"
     lines = typed("list", "--archive", env=env).stdout.splitlines()
     assert [line.split("\t")[1:] for line in lines] == [
-        ["window", told(T - 1), told(T + 1), "3 s"],
-        ["gap", told(T + 2), told(T + 4), "3 s", lagged],
-        ["window", told(T + 5), told(T + 13_999), "3 h 53 min"],
+        ["window", told(then - 1), told(then + 1), "3 s"],
+        ["gap", told(then + 2), told(then + 4), "3 s", lagged],
+        ["window", told(then + 5), told(then + 13_999), "3 h 53 min"],
     ]
     told_as_data = json.loads(typed("list", "--archive", "--json", env=env).stdout)["archives"]
-    assert told_as_data[0]["gaps"] == [{"from": told(T + 2), "until": told(T + 4), "seconds": 3, "why": [lagged]}]
+    assert told_as_data[0]["gaps"] == [{"from": told(then + 2), "until": told(then + 4), "seconds": 3, "why": [lagged]}]
     uri = f"s3://{BUCKET}/archives-{archive.directory.parent.name}"
     stored = StoredObjects(uri)
     for path in sorted((archive.directory / archive.root / STREAM).iterdir()):
@@ -379,7 +380,7 @@ def test_list_shows_what_can_be_restored_below_the_sets(
     elsewhere = {"BACKUP_DIR": str(tmp_path / "other"), "S3_URI": uri}
     assert typed("list", env=elsewhere).stdout == listed.stdout
     seed = str(valkey_standalone.target().seeds[0])
-    restored = typed("restore", "--at", told(T), "--from-s3", "latest", env=elsewhere | {"REDIS_NODES": seed})
+    restored = typed("restore", "--at", told(then), "--from-s3", "latest", env=elsewhere | {"REDIS_NODES": seed})
     assert restored.returncode == 0 and "restored=2, skipped=0, expired=1" in restored.stdout
     (archive.directory / archive.root / STREAM / "stream.json").write_text("{}")
     broken = typed("list", env=env)
