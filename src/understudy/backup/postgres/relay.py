@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from understudy.backup.pump import CHUNK_BYTES, pump
 from understudy.errors import UsageError
 
 _SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"  # length 8, code 80877103
-_CHUNK_BYTES = 1 << 18
 PORT = 5432  # of the socket's name; nothing listens on a port
 
 
@@ -97,7 +97,7 @@ class _Relay:
         self._loop.call_soon_threadsafe(self._over.set)
 
     async def _serve(self) -> None:
-        server = await asyncio.start_unix_server(self._handle, str(self._path), limit=_CHUNK_BYTES)
+        server = await asyncio.start_unix_server(self._handle, str(self._path), limit=CHUNK_BYTES)
         self.ready.set()
         await self._over.wait()
         server.close()
@@ -110,27 +110,17 @@ class _Relay:
         with contextlib.suppress(OSError, EOFError), contextlib.closing(writer):
             there, back = await self._server()
             with contextlib.closing(back):
-                await asyncio.gather(_pump(reader, back), _pump(there, writer))
+                await asyncio.gather(pump(reader, back), pump(there, writer))
 
     async def _server(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._direct:
             return await asyncio.open_connection(
-                self._host, self._port, ssl=self._context, server_hostname=self._host, limit=_CHUNK_BYTES
+                self._host, self._port, ssl=self._context, server_hostname=self._host, limit=CHUNK_BYTES
             )
-        reader, writer = await asyncio.open_connection(self._host, self._port, limit=_CHUNK_BYTES)
+        reader, writer = await asyncio.open_connection(self._host, self._port, limit=CHUNK_BYTES)
         writer.write(_SSL_REQUEST)
         if await reader.readexactly(1) != b"S":
             writer.close()
             raise ConnectionError("the server speaks no TLS")
         await writer.start_tls(self._context, server_hostname=self._host)
         return reader, writer
-
-
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Copy until the source ends, and close the sink: each end of a conversation ends both."""
-    try:
-        while data := await source.read(_CHUNK_BYTES):
-            sink.write(data)
-            await sink.drain()
-    finally:
-        sink.close()

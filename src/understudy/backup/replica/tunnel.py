@@ -13,12 +13,12 @@ import hmac
 import ssl
 import threading
 
+from understudy.backup.pump import CHUNK_BYTES, pump
 from understudy.errors import UnderstudyError, UnreachableError
 from understudy.lab.layout import HOST
 from understudy.valkey.target import Address, Target, Tls
 from understudy.valkey.wire import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, hint_for, pack, reason
 
-_CHUNK_BYTES = 1 << 18
 _MOST_GREETING_BYTES = 1 << 16
 _GREETS_WITHIN_S = 10.0
 
@@ -63,7 +63,7 @@ class Tunnel:
             ready.set()
 
     async def _serve(self, ready: threading.Event) -> None:
-        server = await asyncio.start_server(self._handle, HOST, 0, limit=_CHUNK_BYTES)
+        server = await asyncio.start_server(self._handle, HOST, 0, limit=CHUNK_BYTES)
         self.address = Address(HOST, server.sockets[0].getsockname()[1])
         ready.set()
         await self._over.wait()
@@ -105,7 +105,7 @@ class Tunnel:
         writer.write(b"+OK\r\n")  # to its AUTH
         back.write(rest)
         with contextlib.suppress(OSError, EOFError):
-            await asyncio.gather(_pump(reader, back), _pump(there, writer))
+            await asyncio.gather(pump(reader, back), pump(there, writer))
 
     def _told(self, error: OSError | EOFError | ValueError) -> str:
         if isinstance(error, ssl.SSLError):
@@ -125,7 +125,7 @@ class Tunnel:
                 else:
                     writer.write(b"-NOAUTH this port is a copy's own\r\n")
                     return None
-            more = await reader.read(_CHUNK_BYTES)
+            more = await reader.read(CHUNK_BYTES)
             if not more or len(data) > _MOST_GREETING_BYTES:
                 return None
             data += more
@@ -134,7 +134,7 @@ class Tunnel:
         """Return a connection to the primary over which it knows who we are."""
         async with asyncio.timeout(CONNECT_TIMEOUT_S + READ_TIMEOUT_S):
             reader, writer = await asyncio.open_connection(
-                *self._primary, ssl=self._context, server_hostname=self._primary.host, limit=_CHUNK_BYTES
+                *self._primary, ssl=self._context, server_hostname=self._primary.host, limit=CHUNK_BYTES
             )
             opened.append(writer)
             if self._target.password is not None or self._target.username:
@@ -168,13 +168,3 @@ def _command(data: bytes) -> tuple[list[bytes], bytes] | None:
         words.append(rest[:size])
         rest = rest[size + 2 :]
     return words, rest
-
-
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Copy until the source ends, and close the sink: each end of a conversation ends both."""
-    try:
-        while data := await source.read(_CHUNK_BYTES):
-            sink.write(data)
-            await sink.drain()
-    finally:
-        sink.close()
