@@ -8,8 +8,10 @@ from understudy.drill.chosen import chosen
 from understudy.drill.fault import Scene
 from understudy.drill.faults import find_fault, params_for
 from understudy.lab import Lab
+from understudy.lab.server import LabNode
 from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
+from understudy.valkey.target import Address
 
 KEYS = 300
 EXPECTED = [b"%d" % i for i in range(KEYS)]
@@ -32,3 +34,10 @@ def applied(one: Lab, undo: ExitStack, name: str, *words: str, given: tuple[str,
     fault.prepare(scene)
     fault.apply(scene)
     return scene
+
+
+def replica_of(cluster: Lab, address: Address) -> LabNode:
+    """A replica of the primary at an address."""
+    with Router(cluster.target()) as router:
+        shard = next(one for one in router.topology.shards if one.primary and one.primary.address == address)
+    return cluster.node(str(shard.replicas[0].address.port))

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import random
-import statistics
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +14,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from chains import Chains, apart, values_of
+from breaking import replica_of
+from chains import Chains, values_of
 from conftest import Typed
 from understudy import lab
 from understudy.backup.replica.copies import ANNOUNCED, Copy
@@ -25,15 +23,13 @@ from understudy.backup.replica.cut import cut
 from understudy.backup.replica.pause import BOUND_MS, Pause, only_chatter
 from understudy.backup.replica.strays import Strays
 from understudy.backup.replica.tunnel import Tunnel
-from understudy.drill.promote import is_primary, promote
-from understudy.errors import IncompleteError, NotAuthorisedError, RefusedError, UnderstudyError
+from understudy.drill.promote import promote
+from understudy.errors import IncompleteError, NotAuthorisedError, RefusedError
 from understudy.lab import Lab
-from understudy.lab.reshard import move_slot
-from understudy.lab.server import LabNode
-from understudy.progress import Lines, Silent
+from understudy.progress import Silent
 from understudy.valkey.router import Router
 from understudy.valkey.slots import key_slot
-from understudy.valkey.target import Address, Target
+from understudy.valkey.target import Target
 from understudy.valkey.wire import Wire
 
 pytestmark = pytest.mark.long(25)
@@ -51,13 +47,6 @@ def cluster() -> Iterator[Lab]:
 def router(cluster: Lab) -> Iterator[Router]:
     with Router(cluster.target()) as found:
         yield found
-
-
-def replica_of(cluster: Lab, address: Address) -> LabNode:
-    """A replica of the primary at an address."""
-    with Router(cluster.target()) as router:
-        shard = next(one for one in router.topology.shards if one.primary and one.primary.address == address)
-    return cluster.node(str(shard.replicas[0].address.port))
 
 
 def test_no_effect_stands_in_a_cut_without_its_cause(
@@ -363,150 +352,3 @@ def test_a_primary_that_holds_keys_of_anothers_slot_is_known_by_it(
     strays.look()
     assert all(strays.none_at(one.primary.address, one.slots) for one in shards if one.primary)
     assert not strays.none_at(address, before.shards[0].slots), "of other slots than those it knows nothing"
-
-
-# -- soak
-
-
-class Chaos(threading.Thread):
-    """Fails primaries over, kills them, and moves slots, over and over; never loses an acknowledged write itself.
-
-    A primary is killed while the writers stand between two steps and its replica has everything: what a source loses
-    is another question. A shard dies while the others move slots between them: both at once can leave slots to nobody.
-    """
-
-    def __init__(self, cluster: Lab, chains: Chains, seed: int) -> None:
-        super().__init__(daemon=True)
-        self.cluster, self.chains, self.chance = cluster, chains, random.Random(seed)
-        self.over = threading.Event()
-        self.done: dict[str, int] = {}
-        self.problem: BaseException | None = None
-
-    def run(self) -> None:
-        try:
-            while not self.over.wait(self.chance.uniform(1.0, 4.0)):
-                act = self.chance.choice([self.fail_over, self.kill, self.move_by_key, self.move_at_once])
-                until(self.whole)
-                act()
-                self.done[act.__name__] = self.done.get(act.__name__, 0) + 1
-        except BaseException as error:
-            self.problem = error
-            raise
-
-    def whole(self) -> bool:
-        """Tell whether every replica follows its primary."""
-        told = [str(self.cluster.call(node, "INFO", "replication")) for node in self.cluster.nodes]
-        return all("role:master" in one or "master_link_status:up" in one for one in told)
-
-    def fail_over(self) -> None:
-        with Router(self.cluster.target()) as router:
-            address = self.chance.choice(router.primaries)
-        promote(self.cluster, replica_of(self.cluster, address))
-
-    def kill(self) -> None:
-        with Router(self.cluster.target()) as router:
-            address = self.chance.choice(router.primaries)
-        victim, heir = self.cluster.node(str(address.port)), replica_of(self.cluster, address)
-        with self.chains.held():
-            until(lambda: _offset(self.cluster, victim) == _offset(self.cluster, heir))
-            self.cluster.kill(victim)
-        until(lambda: is_primary(self.cluster, heir))
-        self.cluster.start(victim)
-        until(lambda: "master_link_status:up" in str(self.cluster.call(victim, "INFO", "replication")))
-
-    def move_by_key(self) -> None:
-        with Router(self.cluster.target()) as router:
-            slot = key_slot(b"{%s}" % self.chance.choice(self.chains.tags).encode())
-            shards = [one for one in router.topology.shards if one.primary and slot not in one.slots]
-            goal = self.chance.choice(shards).primary
-            assert goal
-
-            def moved() -> bool:
-                try:
-                    move_slot(router, slot, goal)
-                except UnderstudyError:  # no replica has heard of it yet: gone on with
-                    router.refresh()
-                    return False
-                return True
-
-            until(moved)
-            until(lambda: _agreed(router))
-
-    def move_at_once(self) -> None:
-        with Router(self.cluster.target()) as router:
-            slot = key_slot(b"{%s}" % self.chance.choice(self.chains.tags).encode())
-            source = router.topology.by_slot()[slot].primary
-            shards = [one for one in router.topology.shards if one.primary and slot not in one.slots]
-            goal = self.chance.choice(shards).primary
-            assert goal
-            assert source
-            router.wire(source.address).call("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", goal.node_id)
-            until(lambda: _agreed(router) and router.owner(slot) == goal.address)
-
-
-def until(holds: Callable[[], bool], within_s: float = 60) -> None:
-    give_up_at = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.02)
-
-
-def _offset(cluster: Lab, node: LabNode) -> int:
-    text = str(cluster.call(node, "INFO", "replication"))
-    return int(next(line for line in text.splitlines() if line.startswith("master_repl_offset:")).partition(":")[2])
-
-
-def _agreed(router: Router) -> bool:
-    views = {
-        tuple((shard.primary.node_id, shard.slots) for shard in router.refresh().shards if shard.primary)
-        for _ in range(3)
-    }
-    return len(views) == 1 and not router.topology.missing_slots
-
-
-def _told(pauses: list[float], chains: Chains) -> str:
-    ordered = sorted(pauses)
-    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-    return (
-        f"{len(pauses)} cuts; writes held: median {statistics.median(pauses):.2f} ms, p99 {p99:.2f} ms,"
-        f" max {ordered[-1]:.2f} ms; {sum(chains.steps):,} writes, the slowest {chains.slowest_s * 1000:.0f} ms"
-    )
-
-
-@pytest.mark.soak
-def test_a_hundred_cuts_of_eight_chains_are_whole(cluster: Lab, router: Router, tmp_path: Path) -> None:
-    pauses: list[float] = []
-    chains = Chains(cluster.target())
-    with apart(chains):
-        for _ in range(100):
-            with cut(router, tmp_path, Silent()) as made:
-                assert chains.torn(values_of(made)) == []
-            pauses.append(made.paused_ms)
-    print(_told(pauses, chains))
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("seed", [1, 2])
-def test_a_hundred_cuts_are_whole_while_primaries_die_and_slots_move(seed: int, tmp_path: Path) -> None:
-    pauses: list[float] = []
-    abandoned: dict[str, int] = {}
-    with (
-        lab.cluster(password=PASSWORD, node_timeout_ms=1000) as running,
-        Router(running.target()) as router,
-        Chains(running.target()) as chains,
-    ):
-        chaos = Chaos(running, chains, seed)
-        chaos.start()
-        while len(pauses) < 100:
-            with cut(router, tmp_path, Lines(sys.stderr), attempts=100, patience_s=120) as made:
-                assert chains.torn(values_of(made)) == []
-            pauses.append(made.paused_ms)
-            print(f"{len(pauses)} of 100", file=sys.stderr)
-            for why in made.abandoned:
-                kind = "".join(letter for letter in why if not letter.isdigit())
-                abandoned[kind] = abandoned.get(kind, 0) + 1
-            assert chaos.is_alive(), chaos.problem
-        chaos.over.set()
-        chaos.join()
-    print(_told(pauses, chains))
-    print(f"meanwhile: {chaos.done}; {sum(abandoned.values())} attempts abandoned: {abandoned}")
